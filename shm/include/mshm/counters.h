@@ -1,0 +1,90 @@
+/* mshm/counters.h - the broker's figures, declared once: this table makes the struct, mace_stat, mace-stat's help and
+ * its JSON. X(name, unit, kind, text); kind is COUNTER (only grows) or GAUGE. The broker's loop writes them (AO_store),
+ * anybody reads (AO_load); they are for people, no protocol depends on them.
+ */
+#ifndef MSHM_COUNTERS_H
+#define MSHM_COUNTERS_H
+
+#include "mshm/base.h"
+
+#define MSHM_COUNTERS(X)                                                                        \
+    X(commits, count, COUNTER, "commits acknowledged")                                          \
+    X(commits_sync, count, COUNTER, "of them at level SYNC")                                    \
+    X(conflicts, count, COUNTER, "commits refused because of a conflict")                       \
+    X(refused, count, COUNTER,                                                                  \
+      "requests refused for any other reason (precondition, FULL, TOO_BIG...)")                 \
+    X(operations, count, COUNTER, "puts and deletes applied")                                   \
+    X(batches, count, COUNTER, "groups of commits that were published together")                \
+    X(log_bytes, bytes, COUNTER, "bytes appended to the log")                                   \
+    X(log_writes, count, COUNTER, "write calls for the log")                                    \
+    X(log_syncs, count, COUNTER, "syncs of the log")                                            \
+    X(log_segments, count, GAUGE, "log segments on disk")                                       \
+    X(replayed, count, COUNTER, "commits replayed at start")                                    \
+    X(visible, timestamp, GAUGE, "newest visible commit timestamp")                             \
+    X(cache_size, bytes, GAUGE, "bytes of frames configured")                                   \
+    X(cache_backed, bytes, GAUGE, "bytes of frames backed by memory")                           \
+    X(cache_used, bytes, GAUGE, "bytes of frames in use, retired ones included")                \
+    X(cache_retired, bytes, GAUGE, "bytes of frames waiting for readers to leave")              \
+    X(history_bytes, bytes, GAUGE, "bytes of frames that hold history")                         \
+    X(pages_leaf, count, GAUGE, "leaf pages")                                                   \
+    X(pages_inner, count, GAUGE, "inner pages")                                                 \
+    X(pages_history, count, GAUGE, "history pages")                                             \
+    X(tree_height, count, GAUGE, "levels of the highest tree")                                  \
+    X(appends, count, COUNTER, "versions appended to leaves")                                   \
+    X(consolidations, count, COUNTER, "leaves rebuilt")                                         \
+    X(splits, count, COUNTER, "pages split")                                                    \
+    X(versions_pruned, count, COUNTER, "versions dropped because no snapshot needs them")       \
+    X(snapshots_expired, count, COUNTER, "snapshots expired")                                   \
+    X(revocations, count, COUNTER, "read brackets overruled because they stayed open too long") \
+    X(sessions, count, GAUGE, "sessions attached")                                              \
+    X(sessions_total, count, COUNTER, "sessions ever attached")                                 \
+    X(sessions_ended_dead, count, COUNTER, "sessions whose process died without closing")       \
+    X(sessions_ended_invalid, count, COUNTER, "sessions ended because of a malformed request")  \
+    X(snapshots, count, GAUGE, "snapshots registered at the last collection")                   \
+    X(buckets, count, GAUGE, "buckets")                                                         \
+    X(doorbells, count, COUNTER, "times the broker was woken by a client")                      \
+    X(wakes, count, COUNTER, "waiting threads woken")                                           \
+    X(loops, count, COUNTER, "turns of the broker's loop")                                      \
+    X(io_uring, flag, GAUGE, "1: io_uring, 0: POSIX calls")                                     \
+    X(huge_pages, flag, GAUGE, "1: the store is on huge pages")
+
+struct mshm_counters {
+#define X(name, unit, kind, text) AO_t name;
+    MSHM_COUNTERS(X)
+#undef X
+};
+
+/* Latency histograms: buckets on a logarithmic scale, four to each power of two of nanoseconds. */
+enum { MSHM_HISTOGRAM_BUCKETS = 160 };
+struct mshm_histogram {
+    AO_t count, sum, max;
+    AO_t buckets[MSHM_HISTOGRAM_BUCKETS];
+};
+#define MSHM_HISTOGRAMS(X)                                                          \
+    X(commit_latency, nanoseconds, "copy-in to answer, commits at level OS")        \
+    X(commit_sync_latency, nanoseconds, "copy-in to answer, commits at level SYNC") \
+    X(log_sync_latency, nanoseconds, "one write and sync of the log")               \
+    X(batch_commits, count, "commits per batch")                                    \
+    X(sync_commits, count, "SYNC commits per sync")
+
+/* What stands at store.counters_offset. [layout 1] */
+struct mshm_figures {
+    struct mshm_counters counters;
+    _Alignas(64) AO_t histogram_version; /* MSHM_LAYOUT_VERSION */
+#define X(name, unit, text) struct mshm_histogram name;
+    MSHM_HISTOGRAMS(X)
+#undef X
+};
+
+void mshm_histogram_add(struct mshm_histogram *histogram,
+                        uint64_t value); /* the broker's loop only */
+/* The value below which `fraction` (0..1) of the entries lie (upper bound of its bucket); 0 when empty. Any reader. */
+uint64_t mshm_histogram_quantile(const struct mshm_histogram *histogram, double fraction);
+
+static inline void
+mshm_counter_add(AO_t *counter, uint64_t amount)
+{
+    AO_store(counter, AO_load(counter) + amount); /* one writer: no read-modify-write needed */
+}
+
+#endif

@@ -1,0 +1,123 @@
+/* mshm/leaf.h - building, appending to and searching a leaf's frame (layout in mshm/page.h).
+ *
+ * Building and appending: the broker only. Searching: any thread of any process inside a read bracket, on a frame that
+ * the broker may append to meanwhile or (after revocation) recycle: no search reads outside [frame, frame + size).
+ */
+#ifndef MSHM_LEAF_H
+#define MSHM_LEAF_H
+
+#include "mshm/page.h"
+
+/* One version on its way into or out of a page: points into other memory, owns nothing. */
+struct mshm_version {
+    const uint8_t *key; /* whole key */
+    const uint8_t *value;
+    mshm_timestamp timestamp;
+    uint32_t value_size;
+    uint16_t key_size;
+    uint8_t kind; /* enum mshm_entry_kind */
+    uint8_t reserved;
+};
+
+struct mshm_leaf_spec {
+    mshm_pid pid, right;
+    uint32_t bucket;
+    uint8_t kind; /* MSHM_PAGE_LEAF or MSHM_PAGE_HISTORY */
+    const uint8_t *low, *high;
+    uint16_t low_size, high_size; /* high_size MSHM_FENCE_INFINITE: no upper bound */
+    AO_t history;
+    const struct mshm_version *versions; /* ascending by key, newest first within a key */
+    uint32_t count;
+};
+
+/* Bytes that mshm_leaf_build needs for `spec` (without any room for a tail), or UINT32_MAX when it exceeds 64 KiB. */
+uint32_t mshm_leaf_size(const struct mshm_leaf_spec *spec);
+
+/* Lays `spec` out in the frame. MSHM_FULL when it does not fit. Broker, before the frame is published. */
+int mshm_leaf_build(void *frame, uint32_t frame_size, const struct mshm_leaf_spec *spec);
+
+/* Bytes left for tail entries, and tail places left. Broker only. */
+uint32_t mshm_leaf_room(const void *frame, uint32_t frame_size);
+uint32_t mshm_leaf_tail_room(const void *frame);
+
+/* Appends a version and publishes it (store-release of tail_count). `hash` is mshm_key_hash of the key. MSHM_FULL when
+ * tail or heap has no room (nothing changed). Broker only; readers may be looking. */
+int mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *version,
+                     uint64_t hash);
+
+/* How a search ended. */
+enum mshm_found {
+    MSHM_FOUND_NOTHING = 0, /* key not in this page: the caller compares the fences */
+    MSHM_FOUND_VERSION =
+        1, /* the newest version <= snapshot is in *version (its kind may be TOMBSTONE) */
+    MSHM_FOUND_NEWER =
+        2, /* key is here, but no version <= snapshot: look into history if there is any */
+};
+
+/* Point search. The snapshot is given, or, when `visible` is not NULL, loaded from it (acquire) *after* the tail count
+ * was loaded (acquire): the order that makes an unregistered one-call get right. On FOUND_VERSION, version->value
+ * points into the frame (clamped to it); version->key is not set. Returns enum mshm_found or MSHM_CORRUPT.
+ * `snapshot_used`, when not NULL, receives the snapshot that was applied. */
+int mshm_leaf_get(const void *frame, uint32_t frame_size, const void *key, size_t key_size,
+                  uint64_t hash, mshm_timestamp snapshot, const AO_t *visible,
+                  struct mshm_version *version, mshm_timestamp *snapshot_used);
+
+/* The newest version of a key whatever its timestamp (conflict check). FOUND_NOTHING or FOUND_VERSION or CORRUPT. */
+int mshm_leaf_newest(const void *frame, uint32_t frame_size, const void *key, size_t key_size,
+                     uint64_t hash, struct mshm_version *version);
+
+/* Fences and links of a leaf or inner page, checked against the frame. `high_size` may be MSHM_FENCE_INFINITE. */
+struct mshm_fences {
+    const uint8_t *low, *high;
+    uint16_t low_size, high_size;
+    mshm_pid right;
+};
+int mshm_page_fences(const void *frame, uint32_t frame_size,
+                     struct mshm_fences *fences); /* MSHM_OK, MSHM_CORRUPT */
+
+/* Where a key stands against a page's fences: <0 below low, 0 inside, >0 at or above high. With `below` set the
+ * question is for the keys strictly below `key`: inside means low < key <= high. */
+int mshm_fences_compare(const struct mshm_fences *fences, const void *key, size_t key_size,
+                        int below);
+
+/* A walk over the versions of a leaf or history frame in order (base and tail merged; ascending keys, newest first).
+ * For use on a private copy of the frame or by the broker: the tail is sorted once at init.
+ *
+ * Memory: the iterator points into the frame and into itself; keys of base entries are assembled in `key`. */
+struct mshm_leaf_iterator {
+    const uint8_t *frame;
+    uint32_t frame_size;
+    uint32_t key_count, tail_count;
+    uint32_t base_at;                       /* current key of the base */
+    uint32_t tail_at;                       /* current place in tail_order */
+    uint8_t tail_order[MSHM_TAIL_CAPACITY]; /* tail indices: ascending key, newest first */
+    struct mshm_version current;            /* the version the iterator stands on */
+    uint32_t entry_at;                      /* offset of the base version being walked, 0 = none */
+    uint8_t in_base;
+    uint8_t key[MSHM_MAX_KEY];
+};
+int mshm_leaf_iterator_init(struct mshm_leaf_iterator *iterator, const void *frame,
+                            uint32_t frame_size);
+
+/* Moves to the newest version <= snapshot of the next greater key (forward) or next smaller key (backward) and describes
+ * it. Tombstones are reported (kind). A key without a version <= snapshot is reported with kind 0 when the page has
+ * history (the caller looks there by a get), else skipped. MSHM_OK, MSHM_NOT_FOUND at the end, MSHM_CORRUPT.
+ * After init, `next` starts at the first key and `previous` at the last. key/value stay valid until the next move. */
+int mshm_leaf_iterator_next(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
+                            struct mshm_version *version);
+int mshm_leaf_iterator_previous(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
+                                struct mshm_version *version);
+/* Positions so that `next` gives the first key >= key and `previous` the last key < key. */
+int mshm_leaf_iterator_seek(struct mshm_leaf_iterator *iterator, const void *key, size_t key_size);
+
+/* Broker: all versions of a frame in order. Fills up to `capacity` descriptors; whole keys are assembled in `key_bytes`
+ * (capacity key_bytes_size) when they must be, values point into the frame. Returns the count, or MSHM_CORRUPT /
+ * MSHM_FULL. */
+int mshm_leaf_versions(const void *frame, uint32_t frame_size, struct mshm_version *versions,
+                       uint32_t capacity, uint8_t *key_bytes, uint32_t key_bytes_size);
+
+/* Everything that must hold in a leaf or history frame (order, prefix, hash completeness, fences, bounds): MSHM_OK or
+ * MSHM_CORRUPT with a text for a person in *why. Tests and mace-check. */
+int mshm_leaf_check(const void *frame, uint32_t frame_size, const char **why);
+
+#endif
