@@ -1,0 +1,70 @@
+/* frames.h - memory for pages: frames in power-of-two classes, their retirement by epoch, and page numbers.
+ *
+ * A buddy allocator over the store's frames area (Knowlton 1965) in chunks of 64 KiB; memory is backed (env.store_back)
+ * in steps before a frame of it is handed out. A replaced frame is retired with the current epoch and reused only when
+ * no lane shows an open bracket of that epoch or an older one, or that bracket was revoked.
+ * Loop thread only.
+ */
+#ifndef FRAMES_H
+#define FRAMES_H
+
+#include "env.h"
+#include "mshm/counters.h"
+#include "mshm/session.h"
+#include "mshm/store.h"
+
+struct frames;
+
+struct frames_options {
+    uint64_t frames_size;  /* bytes, a multiple of 64 KiB */
+    uint64_t reserve_size; /* bytes kept back for deletes and housekeeping (frames_allow_reserve) */
+    uint64_t
+        revoke_after_ns; /* a bracket open for longer than this may be overruled when frames are short */
+};
+
+/* Who has brackets: asked by frames_reclaim. Calls each(lane) for every lane that may hold a bracket. */
+typedef void frames_lanes(void *argument, void (*each)(void *each_argument, struct mshm_lane *lane),
+                          void *each_argument);
+
+/* `base` is the broker's own writable mapping of the store. */
+int frames_create(struct frames **frames, const struct frames_options *options,
+                  const struct env *env, uint8_t *base, const struct mshm_store_geometry *geometry,
+                  frames_lanes *lanes, void *lanes_argument);
+void frames_destroy(struct frames *frames);
+
+/* A frame of a class: its address, or NULL when there is none left (after trying to reclaim). Contents undefined. */
+uint8_t *frames_allocate(struct frames *frames, unsigned class);
+/* Gives back a frame that was never published. */
+void frames_free(struct frames *frames, uint8_t *frame, unsigned class);
+/* Retires a published frame that no word leads to any more. */
+void frames_retire(struct frames *frames, uint8_t *frame, unsigned class);
+/* While allowed, allocations may use the reserve. Nestable by value: returns the former setting. */
+bool frames_allow_reserve(struct frames *frames, bool allowed);
+/* Bytes that could be allocated now, the reserve not counted unless allowed. */
+uint64_t frames_available(const struct frames *frames);
+
+/* Advances the epoch when something was retired since, and reuses what no bracket can see. With `pressed`, revokes
+ * brackets that have been open longer than revoke_after_ns. Called about every millisecond and when frames are short. */
+void frames_reclaim(struct frames *frames, bool pressed);
+/* True when retired frames wait: the loop must come back within a millisecond or so. */
+bool frames_pending(const struct frames *frames);
+
+/* Page numbers. A freed pid is given out again only after an epoch has passed. 0 when none is left. */
+mshm_pid frames_pid_allocate(struct frames *frames);
+void frames_pid_free(struct frames *frames, mshm_pid pid);
+/* The page map word of a pid, writable; publishing is AO_store_release by the caller. */
+AO_t *frames_map(struct frames *frames, mshm_pid pid);
+/* Address of the frame a resident word leads to. */
+uint8_t *frames_address(struct frames *frames, AO_t word);
+/* The word for a frame. */
+AO_t frames_word(struct frames *frames, const uint8_t *frame, unsigned class,
+                 unsigned hash_buckets);
+/* Publishes `word` for the pid (store-release) and retires the frame it led to before, if any. */
+void frames_publish(struct frames *frames, mshm_pid pid, AO_t word);
+
+/* Copies the gauges into the counters. */
+void frames_report(const struct frames *frames, struct mshm_counters *counters);
+/* Every byte is free, used, retired or never backed, and no two frames overlap: MSHM_OK or MSHM_CORRUPT and *why. */
+int frames_check(const struct frames *frames, const char **why);
+
+#endif

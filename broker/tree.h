@@ -1,0 +1,74 @@
+/* tree.h - the index writer: one B-link tree per bucket (DESIGN 4).
+ *
+ * Readers never wait and never see a half-done change: a leaf changes by append (one release store of its tail count)
+ * or by replacement of its frame (one release store into the page map); splits publish right page, left page, parent in
+ * that order (Lehman & Yao 1981). Loop thread only.
+ */
+#ifndef TREE_H
+#define TREE_H
+
+#include "frames.h"
+#include "mshm/ops.h"
+#include "mshm/read.h"
+#include "snapshots.h"
+
+struct tree; /* all trees of the store: what they share */
+
+struct tree_options {
+    uint32_t page_size;     /* default target bytes of a leaf: 4096 to 65536 */
+    uint64_t history_limit; /* bytes of history before tree_history_excess reports */
+};
+
+int tree_create(struct tree **tree, const struct tree_options *options, const struct env *env,
+                struct frames *frames, struct snapshots *snapshots, struct mshm_view *view,
+                struct mshm_counters *counters);
+void tree_destroy(struct tree *tree);
+
+/* Asked by the tree when the cached snapshot list cannot bring a page under its size: collects anew. */
+typedef void tree_collect(void *argument);
+void tree_set_collect(struct tree *tree, tree_collect *collect, void *argument);
+
+/* A new empty tree for a bucket: *root gets the pid of its root leaf. MSHM_FULL. */
+int tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_pid *root);
+/* Unlinks and retires every page of a bucket, at most `budget` pages a call: MSHM_OK when done, MSHM_BUSY when there is
+ * more. Call only when no registered snapshot is older than the drop. */
+int tree_bucket_destroy(struct tree *tree, mshm_pid root, uint32_t bucket, uint32_t budget);
+
+/* How a commit is prepared: everything that may fail happens in tree_plan, nothing in tree_apply. */
+struct tree_target { /* found by the caller in the catalogue, per operation's bucket */
+    struct mshm_tree_ref ref;
+    uint32_t page_size; /* bytes */
+};
+/* Resolves a bucket id for a commit: MSHM_OK, or the status to answer. */
+typedef int tree_resolve(void *argument, uint32_t bucket, struct tree_target *target);
+
+struct tree_plan; /* reusable memory of one plan; owned by the tree */
+
+/* Checks and prepares `count` validated operations: for each the leaf is found, then
+ *   - conflict: the key's newest version has timestamp > snapshot -> MSHM_CONFLICT (snapshot UINT64_MAX: no check);
+ *   - preconditions of INSERT, UPDATE, DELETE_EXISTING against the newest version -> MSHM_EXISTS, MSHM_NOT_FOUND;
+ *   - frames for the worst case are set aside -> MSHM_FULL when there are not enough (deletes may use the reserve).
+ * On a failure nothing has changed. At most one plan is open at a time. */
+int tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
+              mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
+              struct tree_plan **plan);
+/* Applies the plan with the commit's timestamp: cannot fail. Visible to no reader before store.visible says so. */
+void tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp);
+/* Gives the plan's frames back. After a refusal that came later than tree_plan. */
+void tree_cancel(struct tree *tree, struct tree_plan *plan);
+
+/* Work that was put off so that a commit is answered sooner (leaves with nearly full tails): does up to `budget` leaves;
+ * true when more is left. */
+bool tree_tend(struct tree *tree, unsigned budget);
+
+/* Bytes of history frames above the limit, 0 = none; and the snapshot that keeps most of them (0 = unknown). */
+uint64_t tree_history_excess(const struct tree *tree);
+mshm_timestamp tree_history_costliest(struct tree *tree);
+/* After snapshots were expired: rebuilds leaves with history, up to `budget`; true when more is left. */
+bool tree_history_prune(struct tree *tree, unsigned budget);
+
+/* Every invariant of a bucket's tree: levels, fences, siblings, separators, page contents, each pid once, reachability.
+ * Counts keys with a live newest version. MSHM_OK or MSHM_CORRUPT and *why. */
+int tree_check(struct tree *tree, struct mshm_tree_ref ref, uint64_t *live_keys, const char **why);
+
+#endif

@@ -1,0 +1,88 @@
+/* wal.h - the log's writing side: staging records, group commit, segments.
+ *
+ * Records are staged in private memory; wal_flush sends the staged batch when nothing is in flight: a batch with OS
+ * commits only is copied into a shared mapping of the segment (no system call; it outlives the process), a batch with a
+ * SYNC commit goes by one write and one fdatasync (env.file_append). While one batch is in flight the next one gathers.
+ * A failed write or sync is reported once and never retried (the caller poisons the incarnation). Loop thread only.
+ */
+#ifndef WAL_H
+#define WAL_H
+
+#include "env.h"
+#include "mshm/counters.h"
+#include "wal_format.h"
+
+struct wal;
+
+struct wal_position {
+    uint64_t segment;
+    uint64_t offset;
+};
+
+struct wal_options {
+    uint64_t segment_size; /* bytes, >= 1 MiB in production; a test may take 64 KiB */
+    bool mapping;          /* level OS through a mapping; else by write calls */
+};
+
+/* Where a new incarnation continues. */
+struct wal_start {
+    uint64_t next_segment;   /* number of the segment to create */
+    uint64_t timestamp;      /* newest commit of the log so far */
+    uint32_t chain;          /* its record's crc (0: none yet) */
+    struct wal_position end; /* where it ended */
+    uint64_t incarnation;
+    uint8_t database_id[16];
+};
+
+/* Creates and syncs the first segment of this incarnation (header, zeros, directory) and starts preparing the next one
+ * by a job. MSHM_FULL, MSHM_IO. Blocking: recovery only. `tag_base`: completions of the log carry tags
+ * [tag_base, tag_base + 16). */
+int wal_open(struct wal **wal, const struct wal_options *options, const struct env *env,
+             const struct wal_start *start, struct mshm_figures *figures, uint64_t tag_base);
+/* Waits for nothing: everything in flight must have ended (wal_idle). */
+void wal_close(struct wal *wal);
+
+/* Room for `ops_size` bytes (a multiple of 8) of operations of the next record, to be filled by the caller (straight
+ * from the arena); NULL with *status = MSHM_TOO_BIG (more than a segment holds), MSHM_FULL (no next segment and no way
+ * to make one now), MSHM_NO_MEMORY, or MSHM_BUSY (next segment is being prepared, or too much is staged: ask again
+ * after a completion). Nothing has changed until wal_stage_finish; a later wal_stage drops an unfinished one. */
+void *wal_stage(struct wal *wal, uint64_t ops_size, int *status);
+/* Completes the staged record: cannot fail. sync: level SYNC. Returns the number of the batch it belongs to. */
+uint64_t wal_stage_finish(struct wal *wal, uint64_t timestamp, uint32_t session, uint64_t sequence,
+                          uint32_t op_count, bool sync);
+
+/* Sends the staged batch when nothing is in flight. Returns MSHM_OK or MSHM_IO (poison). */
+int wal_flush(struct wal *wal);
+/* Tells the log of a completion with one of its tags. MSHM_OK or MSHM_IO (poison). */
+int wal_complete(struct wal *wal, const struct env_completion *completion);
+/* Every batch with number <= this one is in the kernel's hands (all OS) or durable (with a SYNC commit). */
+uint64_t wal_done(const struct wal *wal);
+/* Asks that everything staged so far becomes durable, whatever its level (mace_sync); returns the ticket to compare with
+ * wal_synced. Call wal_flush afterwards. */
+uint64_t wal_sync_request(struct wal *wal);
+uint64_t wal_synced(const struct wal *wal);
+/* Nothing staged, nothing in flight, no job under way. */
+bool wal_idle(const struct wal *wal);
+/* After idling for a moment: when records lie after the last durable mark, syncs and writes a mark-only record. */
+void wal_mark(struct wal *wal);
+
+/* Reading side (wal_read.c). Walks the lineage of the log from `first_segment` and calls each(record, ops) for every
+ * record in commit order; decides the end of the log. MSHM_OK with *end; MSHM_CORRUPT (acknowledged data is damaged:
+ * nothing was changed; *why names file and offset); MSHM_VERSION; MSHM_IO; or what `each` returned. */
+struct wal_end {
+    struct wal_start next; /* what wal_open needs, incarnation excepted */
+    uint64_t records;
+    uint64_t newest_incarnation; /* found in any segment header, valid ones */
+};
+typedef int wal_each(void *argument, const struct wal_segment_header *segment,
+                     const struct wal_record *record, const void *ops, uint64_t ops_size);
+int wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+             wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size);
+/* Checks one record image of `available` bytes at `offset` of a segment: its size, or 0 when it is not a valid record.
+ * Never reads beyond `available`. */
+uint32_t wal_record_check(const struct wal_segment_header *segment, uint64_t offset,
+                          const void *bytes, uint64_t available);
+/* Makes everything of the segments [first, last] durable (recovery, before serving). */
+int wal_make_durable(const struct env *env, uint64_t first_segment, uint64_t last_segment);
+
+#endif
