@@ -2,6 +2,7 @@
  *
  *   header | heads u32[n] | key slots: {u16 at, u16 size}[n] | children u32[n + 1] | prefix, fences | separators
  *
+ * `at` counts bytes from the start of the frame (a frame has at most 64 KiB), so that short separators stand close.
  * n separators, n + 1 children: child i holds keys k with separator[i-1] <= k < separator[i] (the low and high fence at
  * the ends). Separators are stripped of their common prefix; heads as in a leaf. n >= 1 except for a root that was just
  * created over one leaf, which does not occur: the root is a leaf until it splits.

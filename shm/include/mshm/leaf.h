@@ -45,6 +45,18 @@ uint32_t mshm_leaf_tail_room(const void *frame);
 int mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *version,
                      uint64_t hash);
 
+/* Starts the fetch of the lines that a point search will need, so that their misses overlap: header, fingerprints and
+ * hash bucket. `hash_buckets` is mshm_map_hash of the page-map word; a wrong one costs a useless fetch. Any reader. */
+static inline void
+mshm_leaf_prefetch(const void *frame, uint64_t hash, unsigned hash_buckets)
+{
+    const char *line = (const char *)frame;
+    __builtin_prefetch(line);
+    __builtin_prefetch(line + sizeof(struct mshm_page));
+    __builtin_prefetch(line + sizeof(struct mshm_leaf) +
+                       sizeof(struct mshm_hash_bucket) * ((hash >> 32) * hash_buckets >> 32));
+}
+
 /* How a search ended. */
 enum mshm_found {
     MSHM_FOUND_NOTHING = 0, /* key not in this page: the caller compares the fences */
@@ -80,20 +92,30 @@ int mshm_page_fences(const void *frame, uint32_t frame_size,
 int mshm_fences_compare(const struct mshm_fences *fences, const void *key, size_t key_size,
                         int below);
 
-/* A walk over the versions of a leaf or history frame in order (base and tail merged; ascending keys, newest first).
- * For use on a private copy of the frame or by the broker: the tail is sorted once at init.
+/* Copies a leaf or history frame that the broker may append to meanwhile to `copy` (64-aligned, room for frame_size):
+ * the copy holds the tail entries that were published when the call began, and no more. Returns the bytes that are
+ * meaningful: the frame size to give to the functions here for the copy; or 0 when the frame is corrupt. Any reader;
+ * the copy is to be believed only after the bracket's check of `revoked`. */
+uint32_t mshm_leaf_clone(const void *frame, uint32_t frame_size, void *copy);
+
+/* A walk over the keys of a leaf or history frame in order (base and tail merged). For use on a private copy of the
+ * frame or by the broker: the tail is sorted once at init.
  *
- * Memory: the iterator points into the frame and into itself; keys of base entries are assembled in `key`. */
+ * Memory: the iterator points into the frame and into itself; keys of base entries are assembled in `key`, whose first
+ * bytes are the page's prefix. All fields are private to the functions below. */
 struct mshm_leaf_iterator {
     const uint8_t *frame;
     uint32_t frame_size;
     uint32_t key_count, tail_count;
-    uint32_t base_at;                       /* current key of the base */
-    uint32_t tail_at;                       /* current place in tail_order */
-    uint8_t tail_order[MSHM_TAIL_CAPACITY]; /* tail indices: ascending key, newest first */
-    struct mshm_version current;            /* the version the iterator stands on */
-    uint32_t entry_at;                      /* offset of the base version being walked, 0 = none */
-    uint8_t in_base;
+    uint32_t heads_at, slots_at; /* bytes */
+    uint32_t prefix_size;
+    uint32_t base_at;   /* base keys before the current key, or before the gap between two keys */
+    uint32_t tail_at;   /* places of tail_order before it */
+    uint8_t base_width; /* 1: the current key stands in the base */
+    uint8_t tail_width; /* versions of the current key in the tail; both 0: in a gap */
+    uint8_t has_history;
+    uint8_t tail_order[MSHM_TAIL_CAPACITY];  /* tail indices: ascending key, newest first */
+    uint32_t tail_heads[MSHM_TAIL_CAPACITY]; /* in that order: as the heads of the base */
     uint8_t key[MSHM_MAX_KEY];
 };
 int mshm_leaf_iterator_init(struct mshm_leaf_iterator *iterator, const void *frame,

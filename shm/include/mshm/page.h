@@ -24,8 +24,8 @@
  *  Fences: low <= every key < high. An empty low fence is minus infinity; high is plus infinity when high_size is
  *  MSHM_FENCE_INFINITE.
  *
- * History page: a leaf frame without tail and hash buckets that holds old versions only (kind HISTORY); its `history`
- * word leads to the next, older one.
+ * History page: a leaf frame without tail and hash buckets (its heads follow the header at once) that holds old
+ * versions only (kind HISTORY); its `history` word leads to the next, older one.
  */
 #ifndef MSHM_PAGE_H
 #define MSHM_PAGE_H
@@ -70,9 +70,12 @@ struct mshm_page {
     uint16_t slots_at;
     uint16_t base_end;    /* end of the immutable part: a leaf's heap of tail entries begins here */
     uint16_t children_at; /* inner */
-    uint64_t reserved;    /* 0 */
+    uint64_t prefix_head; /* first 8 bytes of the prefix, zero-padded: saves a get a line */
 };
 static_assert(sizeof(struct mshm_page) == 64, "a page's header is one line");
+static_assert(offsetof(struct mshm_page, key_count) == 32, "the counts are one word");
+static_assert(offsetof(struct mshm_page, low_at) == 40, "the fences' places are one word");
+static_assert(offsetof(struct mshm_page, heads_at) == 48, "the arrays' places are one word");
 static_assert(offsetof(struct mshm_page, tail_count) == 16, "tail_count stands at 16");
 
 /* The fixed front of a leaf's frame. Each fingerprint word is stored and loaded whole (AO_store, AO_load) and masked by
