@@ -281,7 +281,7 @@ enum {
  * 65536. */
 typedef struct mace_bucket_options {
     size_t size;             /* sizeof(mace_bucket_options); set by mace_bucket_options_init */
-    uint32_t page_size;      /* bytes: target size of a leaf, see below; fixed at creation */
+    uint32_t page_size;      /* bytes: target size of a leaf, see above; fixed at creation */
     uint32_t inline_limit;   /* bytes: larger values stand outside the leaf; at most 8192 */
     uint32_t compression;    /* MACE_COMPRESS_NONE (default) or MACE_COMPRESS_ZSTD */
     uint32_t backpressure;   /* reserved: 0 */
