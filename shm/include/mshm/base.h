@@ -61,6 +61,17 @@ mshm_read_fence(void)
     AO_nop_read();
 }
 
+/* Tells the processor that a loop is waiting for another one's store. */
+static inline void
+mshm_pause(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
 static inline uint64_t
 mshm_align_up(uint64_t value, uint64_t alignment)
 {

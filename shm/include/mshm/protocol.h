@@ -75,7 +75,8 @@ int mshm_producer_arena(struct mshm_producer *producer, uint64_t size, uint64_t 
 /* True when the place of the next request is free: the broker has copied in and answered its predecessor there, and the
  * caller has taken that answer (answers_taken: sequences <= it have been copied to private memory). */
 int mshm_producer_room(struct mshm_producer *producer, uint64_t answers_taken);
-/* Publishes a request whose operations stand at arena_offset: fills the place, stores tail (release), full fence.
+/* Publishes a request whose operations stand at arena_offset (as mshm_producer_arena gave it; one-call requests name
+ * lane 0 and snapshot 0, SYNC requests also no arena and no operations: anything else ends the session). It the place, stores tail (release), full fence.
  * Returns the sequence; *wake is set when the broker is asleep on this session and its eventfd must be written. */
 uint64_t mshm_producer_publish(struct mshm_producer *producer, unsigned kind, unsigned flags,
                                unsigned thread, unsigned lane, mshm_timestamp snapshot,
@@ -96,7 +97,8 @@ struct mshm_consumer {
 };
 void mshm_consumer_init(struct mshm_consumer *consumer, struct mshm_session *session,
                         uint64_t arena_size);
-/* Requests waiting: 0, up to MSHM_RING_CAPACITY, or -1 when tail is impossible (behind head, or too far ahead). */
+/* A client may publish without taking its answers: the broker stops at MSHM_RING_CAPACITY unanswered requests.
+ * Requests waiting: 0, up to MSHM_RING_CAPACITY, or -1 when tail is impossible (behind head, or too far ahead). */
 int mshm_consumer_pending(const struct mshm_consumer *consumer);
 /* Loads the next request (pending > 0) and checks sequence, kind, flags, lane, arena range, sizes, reserved: MSHM_OK or
  * MSHM_INVALID (end the session). Does not move head. */
@@ -111,6 +113,8 @@ void mshm_completion_post(struct mshm_session *session, uint64_t sequence, int s
                           mshm_timestamp timestamp);
 /* After the fence: nonzero when somebody sleeps on this answer; the caller then futex-wakes completions[].done. */
 int mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence);
+/* Wakes everybody who sleeps on this answer: a futex call, only after mshm_completion_waiter said so. */
+void mshm_completion_wake(struct mshm_session *session, uint64_t sequence);
 /* Client: nonzero and the answer when `sequence` has been answered. */
 int mshm_completion_take(const struct mshm_session *session, uint64_t sequence, int *status,
                          mshm_timestamp *timestamp);

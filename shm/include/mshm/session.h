@@ -136,6 +136,13 @@ static_assert(offsetof(struct mshm_session, ring) % 64 == 0, "requests are on li
 #define MSHM_SESSION_ARENA mshm_align_up(sizeof(struct mshm_session), 4096)
 #define MSHM_SESSION_SIZE (MSHM_SESSION_ARENA + MSHM_ARENA_MAX)
 
+/* The place of a sequence in ring, completions and waiting. */
+static inline unsigned
+mshm_ring_place(uint64_t sequence)
+{
+    return (unsigned)((sequence - 1) % MSHM_RING_CAPACITY);
+}
+
 /* Writes the identity and arena_size into zeroed memory. Broker, before the descriptor goes out. */
 void mshm_session_init(void *base, uint64_t number, uint64_t incarnation, uint64_t arena_size);
 /* Client: checks the identity of a mapping of `size` bytes. MSHM_VERSION or MSHM_CORRUPT. */

@@ -147,12 +147,15 @@ mshm_class_size(unsigned class)
     return (uint32_t)MSHM_UNIT << class;
 }
 
+struct mshm_figures;
+
 /* A process's view of a store: filled once at attach from a copy of the header that was checked against the size of
  * the mapping; never reads the header's offsets again. Immutable; any thread. */
 struct mshm_view {
     const uint8_t *base; /* start of the mapping */
     uint64_t size;       /* bytes mapped */
     const struct mshm_store *store;
+    const struct mshm_figures *figures; /* mshm/counters.h */
     const struct mshm_catalogue_entry *catalogue;
     uint64_t catalogue_capacity;
     const AO_t *map;
@@ -163,7 +166,8 @@ struct mshm_view {
     uint64_t incarnation;
 };
 
-/* Sizes and offsets of a store for `frames_size` bytes of cache and `map_capacity` pids. Pure. */
+/* Sizes and offsets of a store for `frames_size` bytes of cache (rounded up to 64 KiB) and `map_capacity` pids (at most
+ * MSHM_MAX_PIDS). Pure. */
 struct mshm_store_geometry {
     mshm_offset counters_offset, catalogue_offset, map_offset, frames_offset;
     uint64_t map_capacity, frames_size, store_size;

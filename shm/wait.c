@@ -1,0 +1,107 @@
+/* shm/wait.c - waiting for an answer: spin, yield, then sleep on the futex word of the completion.
+ *
+ * Spinning is right when the broker runs on another processor (a hand-over takes 0.1 us, two futex calls 9 us);
+ * yielding is right when more clients than processors wait, because it lets the broker run without a system call to
+ * wake this thread again; sleeping is right when the answer needs a disk. The death of the broker wakes nobody, so no
+ * sleep is longer than 100 ms.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mshm/counters.h"
+#include "mshm/protocol.h"
+
+enum { WAIT_SPINS = 150, WAIT_YIELDS = 200 };
+static const uint64_t wait_slice_ns = 100 * 1000 * 1000;
+
+static int
+answered(const struct mshm_session *session, uint64_t sequence)
+{
+    /* pairs with the release in mshm_completion_post */
+    return AO_int_load_acquire(&session->completions[mshm_ring_place(sequence)].done) ==
+           (unsigned)sequence;
+}
+
+/* How long the next sleep may be: 0 when the deadline has passed. */
+static uint64_t
+sleep_ns(uint64_t deadline_ns)
+{
+    struct timespec now;
+    if (deadline_ns == 0)
+        return wait_slice_ns;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    if (now_ns >= deadline_ns)
+        return 0;
+    return deadline_ns - now_ns < wait_slice_ns ? deadline_ns - now_ns : wait_slice_ns;
+}
+
+/* Sleeps while *word is `value`, at most `ns`. Early returns (EINTR, EAGAIN) are harmless: the caller looks again.
+ * The futex is shared: the broker wakes it through another mapping. */
+static void
+futex_sleep(unsigned int *word, unsigned int value, uint64_t ns)
+{
+    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u),
+                               .tv_nsec = (long)(ns % 1000000000u)};
+    (void)syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
+}
+
+void
+mshm_completion_wake(struct mshm_session *session, uint64_t sequence)
+{
+    (void)syscall(SYS_futex, &session->completions[mshm_ring_place(sequence)].done, FUTEX_WAKE,
+                  INT_MAX, NULL, NULL, 0);
+}
+
+/* One sleep: announces itself, looks again, sleeps. MSHM_OK: answered; MSHM_NOT_FOUND: not yet; else as the wait. */
+static int
+sleep_once(struct mshm_session *session, const struct mshm_store *store, uint64_t sequence,
+           uint64_t deadline_ns)
+{
+    unsigned int *done = &session->completions[mshm_ring_place(sequence)].done;
+    AO_int_store(&session->waiting[mshm_ring_place(sequence)], 1);
+    mshm_full_fence(); /* pairs with the broker's fence between posting a batch and mshm_completion_waiter */
+    unsigned int value = AO_int_load_acquire(done);
+    if (value == (unsigned)sequence)
+        return MSHM_OK;
+    /* Liveness first, then once more the answer: the broker may have answered and died in between. */
+    if (mshm_store_gone(store))
+        return answered(session, sequence) ? MSHM_OK : MSHM_BROKER_LOST;
+    uint64_t ns = sleep_ns(deadline_ns);
+    if (ns == 0)
+        return MSHM_BUSY;
+    futex_sleep(done, value, ns);
+    return answered(session, sequence) ? MSHM_OK : MSHM_NOT_FOUND;
+}
+
+int
+mshm_completion_wait(struct mshm_session *session, const struct mshm_store *store,
+                     uint64_t sequence, uint64_t deadline_ns, unsigned cpus)
+{
+    for (unsigned i = 0; i < (cpus > 1 ? WAIT_SPINS : 1); i++) {
+        if (answered(session, sequence)) {
+            mshm_counter_add(&session->counters.waits_spun, 1);
+            return MSHM_OK;
+        }
+        mshm_pause();
+    }
+    for (unsigned i = 0; i < WAIT_YIELDS; i++) {
+        sched_yield();
+        if (answered(session, sequence)) {
+            mshm_counter_add(&session->counters.waits_yielded, 1);
+            return MSHM_OK;
+        }
+    }
+    mshm_counter_add(&session->counters.waits_slept, 1);
+    int status;
+    do
+        status = sleep_once(session, store, sequence, deadline_ns);
+    while (status == MSHM_NOT_FOUND);
+    AO_int_store(&session->waiting[mshm_ring_place(sequence)], 0);
+    return status;
+}
