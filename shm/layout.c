@@ -50,11 +50,11 @@ static const struct layout_row layout_rows[] = {
 #define X(name, unit, kind, text) {FIELD(mshm_counters, name)},
     MSHM_COUNTERS(X)
 #undef X
-        FIELD(mshm_figures, histogram_version),
+        {FIELD(mshm_figures, histogram_version)},
 #define X(name, unit, text) {FIELD(mshm_figures, name)},
     MSHM_HISTOGRAMS(X)
 #undef X
-        TYPE(mshm_page),
+        {TYPE(mshm_page)},
     {FIELD(mshm_page, kind)},
     {FIELD(mshm_page, level)},
     {FIELD(mshm_page, bucket)},
