@@ -1,0 +1,462 @@
+/* attach.c - getting a session from a broker: connect, shake hands, map, and start a broker when there is none. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "mlib.h"
+#include "mlib_time.h"
+#include "spawn.h"
+
+/* Descriptors and sizes that came with a welcome. */
+struct welcome {
+    struct mshm_welcome message;
+    int fds[MSHM_FD_COUNT];
+};
+
+static void
+welcome_close(struct welcome *welcome)
+{
+    for (int i = 0; i < MSHM_FD_COUNT; i++)
+        if (welcome->fds[i] >= 0)
+            close(welcome->fds[i]);
+}
+
+static int
+connect_status(int error)
+{
+    switch (error) {
+    case EACCES:
+    case EPERM:
+        return MSHM_DENIED;
+    case EMFILE:
+    case ENFILE:
+        return MSHM_LIMIT;
+    case ENOMEM:
+    case ENOBUFS:
+        return MSHM_NO_MEMORY;
+    case ENOENT:
+    case ENOTDIR:
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EAGAIN: /* the listener's queue is full: somebody serves, but not yet us */
+    case EPIPE:
+        return MSHM_BROKER_LOST;
+    default:
+        return MSHM_IO;
+    }
+}
+
+/* The path to the socket goes through the descriptor of the directory, because a socket address holds 108 bytes and a
+ * path may be longer. */
+static int
+socket_connect(const char *path, int *out)
+{
+    int directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return connect_status(errno);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/mace.sock", directory);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int status = MSHM_OK;
+    if (fd < 0) {
+        status = connect_status(errno);
+        goto out;
+    }
+    while (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        if (errno == EINTR)
+            continue;
+        status = connect_status(errno);
+        close(fd);
+        goto out;
+    }
+    *out = fd;
+out:
+    close(directory);
+    return status;
+}
+
+/* Receives one reply with its descriptors. */
+static int
+welcome_receive(int fd, struct welcome *welcome)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * 8)];
+    } control;
+    struct iovec vector = {.iov_base = &welcome->message, .iov_len = sizeof welcome->message};
+    struct msghdr header = {.msg_iov = &vector,
+                            .msg_iovlen = 1,
+                            .msg_control = &control,
+                            .msg_controllen = sizeof control};
+    memset(&welcome->message, 0, sizeof welcome->message);
+    ssize_t size;
+    do
+        size = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    while (size < 0 && errno == EINTR);
+    if (size <= 0)
+        return MSHM_BROKER_LOST;
+    unsigned count = 0;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(&header); part != NULL;
+         part = CMSG_NXTHDR(&header, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t fds = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < fds; i++) {
+            int received;
+            memcpy(&received, CMSG_DATA(part) + i * sizeof(int), sizeof received);
+            if (count < MSHM_FD_COUNT)
+                welcome->fds[count++] = received;
+            else
+                close(received);
+        }
+    }
+    /* A full descriptor table makes the kernel drop what did not fit, and this is all it says. */
+    if ((header.msg_flags & MSG_CTRUNC) != 0)
+        return MSHM_LIMIT;
+    const struct mshm_message *head = &welcome->message.head;
+    if ((size_t)size < sizeof *head || head->magic != MSHM_MESSAGE_MAGIC ||
+        head->kind != MSHM_MESSAGE_HELLO || head->version != MSHM_LAYOUT_VERSION)
+        return MSHM_VERSION;
+    if (head->status != MSHM_OK)
+        return head->status < 0 ? head->status : MSHM_IO;
+    if ((size_t)size < sizeof welcome->message)
+        return MSHM_VERSION;
+    if (welcome->message.layout_hash != mshm_layout_hash() || welcome->message.features != 0)
+        return MSHM_VERSION;
+    return count == MSHM_FD_COUNT ? MSHM_OK : MSHM_LIMIT;
+}
+
+static int
+hello_send(int fd, bool read_only)
+{
+    struct mshm_hello hello = {
+        .head = {.magic = MSHM_MESSAGE_MAGIC,
+                 .kind = MSHM_MESSAGE_HELLO,
+                 .version = MSHM_LAYOUT_VERSION,
+                 .size = sizeof hello},
+        .layout_hash = mshm_layout_hash(),
+        .flags = read_only ? MSHM_HELLO_READ_ONLY : 0,
+        .pid = (uint64_t)getpid(),
+    };
+    ssize_t sent;
+    do
+        sent = send(fd, &hello, sizeof hello, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)sizeof hello ? MSHM_OK : MSHM_BROKER_LOST;
+}
+
+/* Says hello until the broker has recovered. MSHM_BROKER_LOST: it went away, or the time is over. */
+static int
+handshake(int fd, bool read_only, uint64_t deadline_ns, struct welcome *welcome)
+{
+    for (;;) {
+        int status = hello_send(fd, read_only);
+        if (status != MSHM_OK)
+            return status;
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        int ready = poll(&wait, 1, mlib_time_left_ms(deadline_ns));
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            return MSHM_BROKER_LOST;
+        status = welcome_receive(fd, welcome);
+        if (status != MSHM_BUSY)
+            return status;
+        if (mlib_time_left_ms(deadline_ns) == 0)
+            return MSHM_BROKER_LOST;
+        mlib_time_pause_ms(5);
+    }
+}
+
+static void *
+segment_map(int fd, uint64_t size, int protection)
+{
+    struct stat state;
+    if (fstat(fd, &state) != 0 || size == 0 || (uint64_t)state.st_size < size)
+        return MAP_FAILED;
+    void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    /* A child must not read through a mapping whose session is its parent's. */
+    if (base != MAP_FAILED && madvise(base, size, MADV_DONTFORK) != 0) {
+        munmap(base, size);
+        return MAP_FAILED;
+    }
+    return base;
+}
+
+static void
+attachment_unmap(struct mlib_attachment *attachment)
+{
+    if (attachment->view.base != NULL)
+        munmap((void *)(uintptr_t)attachment->view.base, attachment->view.size);
+    if (attachment->view.hints != NULL)
+        munmap(attachment->view.hints, attachment->hints_size);
+    if (attachment->session != NULL)
+        munmap(attachment->session, attachment->session_size);
+    attachment->session = NULL;
+}
+
+/* Closes what a session held; the broker sees the hang-up. Under mace->lock, or alone. */
+static void
+attachment_release(struct mlib_attachment *attachment)
+{
+    if (attachment->released)
+        return;
+    attachment->released = true;
+    attachment_unmap(attachment);
+    close(attachment->socket);
+    close(attachment->doorbell);
+    free(attachment->outcomes);
+    attachment->outcomes = NULL;
+}
+
+static int
+attachment_map(struct mlib_attachment *attachment, const struct welcome *welcome)
+{
+    const struct mshm_welcome *message = &welcome->message;
+    if (message->session_size < MSHM_SESSION_SIZE)
+        return MSHM_VERSION;
+    void *store = segment_map(welcome->fds[MSHM_FD_STORE], message->store_size, PROT_READ);
+    if (store == MAP_FAILED)
+        return MSHM_NO_MEMORY;
+    attachment->view.base = store;
+    attachment->view.size = message->store_size;
+    void *hints =
+        segment_map(welcome->fds[MSHM_FD_HINTS], message->hints_size, PROT_READ | PROT_WRITE);
+    if (hints == MAP_FAILED)
+        return MSHM_NO_MEMORY;
+    attachment->view.hints = hints;
+    attachment->hints_size = message->hints_size;
+    void *session =
+        segment_map(welcome->fds[MSHM_FD_SESSION], message->session_size, PROT_READ | PROT_WRITE);
+    if (session == MAP_FAILED)
+        return MSHM_NO_MEMORY;
+    attachment->session = session;
+    attachment->session_size = message->session_size;
+    /* Large pages for a large store: the frames are read at random. A refusal costs speed only. */
+    (void)madvise(store, message->store_size, MADV_HUGEPAGE);
+
+    struct mshm_view view;
+    int status = mshm_view_init(&view, store, message->store_size, hints);
+    if (status == MSHM_OK)
+        status = mshm_session_check(session, message->session_size);
+    if (status == MSHM_OK && view.frames_size / MSHM_UNIT > message->hints_size)
+        status = MSHM_VERSION;
+    if (status == MSHM_OK)
+        attachment->view = view;
+    return status;
+}
+
+static int
+attachment_create(struct mace *db, int fd, const struct welcome *welcome,
+                  struct mlib_attachment **out)
+{
+    struct mlib_attachment *attachment = calloc(1, sizeof *attachment);
+    if (attachment == NULL)
+        return MSHM_NO_MEMORY;
+    attachment->mace = db;
+    attachment->socket = fd;
+    attachment->doorbell = welcome->fds[MSHM_FD_DOORBELL];
+    attachment->incarnation = welcome->message.incarnation;
+    attachment->number = welcome->message.session;
+    AO_store(&attachment->references, 1); /* the mace's */
+    int status = MSHM_NO_MEMORY;
+    attachment->outcomes = calloc(MLIB_OUTCOMES, sizeof *attachment->outcomes);
+    if (attachment->outcomes != NULL)
+        status = attachment_map(attachment, welcome);
+    if (status != MSHM_OK) {
+        attachment_unmap(attachment);
+        free(attachment->outcomes);
+        free(attachment);
+        return status;
+    }
+    pthread_mutex_init(&attachment->control_lock, NULL);
+    pthread_mutex_init(&attachment->publish_lock, NULL);
+    mshm_producer_init(&attachment->producer, attachment->session);
+    for (int i = 0; i < MSHM_FD_COUNT; i++)
+        if (i != MSHM_FD_DOORBELL)
+            close(welcome->fds[i]);
+    *out = attachment;
+    return MSHM_OK;
+}
+
+/* One attempt: connect and shake hands. MSHM_BROKER_LOST: nobody (or nobody any more) answers. */
+static int
+attach_once(struct mace *db, uint64_t deadline_ns, struct mlib_attachment **out)
+{
+    struct welcome welcome = {.fds = {-1, -1, -1, -1}};
+    int fd = -1;
+    int status = socket_connect(db->path, &fd);
+    if (status != MSHM_OK)
+        return status;
+    status = handshake(fd, db->options.read_only != 0, deadline_ns, &welcome);
+    if (status == MSHM_OK)
+        status = attachment_create(db, fd, &welcome, out);
+    if (status != MSHM_OK) {
+        welcome_close(&welcome);
+        close(fd);
+    }
+    return status;
+}
+
+/* Starts a broker and waits for its word. MSHM_OK: somebody serves (this one, or another that was faster). */
+static int
+broker_start(struct mace *db, uint64_t deadline_ns)
+{
+    char program[4096];
+    int status = mlib_spawn_find(db->broker_path, program, sizeof program);
+    if (status != MSHM_OK)
+        return status;
+    struct mlib_spawn spawn = {
+        .program = program,
+        .path = db->path,
+        .cache_size = db->options.cache_size,
+        .idle_exit_ms = db->options.idle_exit_ms,
+    };
+    int ready_fd;
+    status = mlib_spawn_start(&spawn, &ready_fd);
+    if (status != MSHM_OK)
+        return status;
+    return mlib_spawn_ready(ready_fd, deadline_ns);
+}
+
+/* Attaches, starting brokers as needed, until the timeout. Any end of a connection before the handshake is over counts
+ * as "nobody answers": the broker may just have been leaving. */
+static int
+attach_until(struct mace *db, struct mlib_attachment **out)
+{
+    uint64_t deadline = mlib_time_ns() + (uint64_t)db->options.connect_timeout_ms * 1000000u;
+    for (;;) {
+        int status = attach_once(db, deadline, out);
+        if (status != MSHM_BROKER_LOST)
+            return status;
+        if (db->options.start_broker == 0 || mlib_time_left_ms(deadline) == 0)
+            return status;
+        status = broker_start(db, deadline);
+        if (status != MSHM_OK && status != MSHM_BROKER_LOST)
+            return status;
+        if (status == MSHM_BROKER_LOST)
+            mlib_time_pause_ms(5);
+    }
+}
+
+static struct mlib_attachment *
+current_hold(struct mace *db)
+{
+    struct mlib_attachment *attachment =
+        (struct mlib_attachment *)(uintptr_t)AO_load_acquire(&db->current);
+    if (attachment == NULL)
+        return NULL;
+    AO_fetch_and_add_full(&attachment->references, 1);
+    if (AO_load_acquire(&db->current) != (AO_t)(uintptr_t)attachment) {
+        mlib_attachment_put(attachment);
+        return NULL;
+    }
+    return attachment;
+}
+
+/* Takes the attachment out of use; its holders may still read through it. Under mace->lock. */
+static void
+current_retire(struct mace *db)
+{
+    struct mlib_attachment *attachment = (struct mlib_attachment *)(uintptr_t)AO_load(&db->current);
+    AO_store_release(&db->current, 0);
+    if (attachment != NULL && AO_fetch_and_sub1_full(&attachment->references) == 1)
+        attachment_release(attachment);
+}
+
+int
+mlib_attachment_get(struct mace *db, struct mlib_attachment **out)
+{
+    if (mlib_forked(db))
+        return MSHM_FORKED;
+    struct mlib_attachment *attachment = current_hold(db);
+    if (attachment != NULL && !mlib_attachment_lost(attachment)) {
+        *out = attachment;
+        return MSHM_OK;
+    }
+    if (attachment != NULL)
+        mlib_attachment_put(attachment);
+
+    int status = MSHM_OK;
+    pthread_mutex_lock(&db->lock);
+    attachment = (struct mlib_attachment *)(uintptr_t)AO_load(&db->current);
+    if (attachment == NULL || mlib_attachment_lost(attachment)) {
+        current_retire(db);
+        status = attach_until(db, &attachment);
+        if (status == MSHM_OK) {
+            attachment->next = db->attachments;
+            db->attachments = attachment;
+            AO_store_release(&db->current, (AO_t)(uintptr_t)attachment);
+        }
+    }
+    if (status == MSHM_OK) {
+        AO_fetch_and_add_full(&attachment->references, 1);
+        *out = attachment;
+    }
+    pthread_mutex_unlock(&db->lock);
+    return status;
+}
+
+void
+mlib_attachment_hold(struct mlib_attachment *attachment)
+{
+    AO_fetch_and_add_full(&attachment->references, 1);
+}
+
+void
+mlib_attachment_put(struct mlib_attachment *attachment)
+{
+    struct mace *db = attachment->mace;
+    if (mlib_forked(db))
+        return; /* a copied lock may be held for ever; mace_close frees what the child has */
+    if (AO_fetch_and_sub1_full(&attachment->references) != 1)
+        return;
+    /* The count can rise from zero and fall again while somebody looks at a stale `current`; only the first fall after
+     * retirement releases. */
+    pthread_mutex_lock(&db->lock);
+    if (AO_load(&attachment->references) == 0 &&
+        AO_load(&db->current) != (AO_t)(uintptr_t)attachment)
+        attachment_release(attachment);
+    pthread_mutex_unlock(&db->lock);
+}
+
+void
+mlib_attachments_close(struct mace *db, bool forked)
+{
+    struct mlib_attachment *attachment = db->attachments;
+    while (attachment != NULL) {
+        struct mlib_attachment *next = attachment->next;
+        if (forked && !attachment->released) {
+            /* The mappings did not come along; the descriptors did, and closing a copy ends nothing. */
+            close(attachment->socket);
+            close(attachment->doorbell);
+            free(attachment->outcomes);
+        } else if (!forked) {
+            attachment_release(attachment);
+            pthread_mutex_destroy(&attachment->control_lock);
+            pthread_mutex_destroy(&attachment->publish_lock);
+        }
+        free(attachment);
+        attachment = next;
+    }
+    db->attachments = NULL;
+}
+
+void
+mlib_doorbell(struct mlib_attachment *attachment)
+{
+    uint64_t one = 1;
+    ssize_t written;
+    /* A full counter (EAGAIN) means that the bell is ringing already. */
+    do
+        written = write(attachment->doorbell, &one, sizeof one);
+    while (written < 0 && errno == EINTR);
+}
