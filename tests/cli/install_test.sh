@@ -76,13 +76,13 @@ export PKG_CONFIG_PATH
 words() { eval "printf '%s\n' $(pkg-config "$@" mace)"; }
 mapfile -t cflags < <(words --cflags)
 mapfile -t libs < <(words --libs)
-mapfile -t private < <(words --libs --static)
+mapfile -t private < <(words --libs --static | grep -vx -e -lmace)
 rpath=-Wl,-rpath,$(dirname "$shared")
 "$cc" -std=c11 "${flags[@]}" "${cflags[@]}" "$work/outside.c" "${libs[@]}" "$rpath" -o "$work/pc_c"
 run pc_c "$work/pc_c"
 "$cxx" -std=c++11 "${flags[@]}" "${cflags[@]}" "$work/outside.cc" "${libs[@]}" "$rpath" -o "$work/pc_cxx"
 run pc_cxx "$work/pc_cxx"
-"$cc" -std=c11 "${flags[@]}" "${cflags[@]}" "$work/outside.c" "$static" "${private[@]/#-lmace/}" -o "$work/pc_static"
+"$cc" -std=c11 "${flags[@]}" "${cflags[@]}" "$work/outside.c" "$static" "${private[@]}" -o "$work/pc_static"
 run pc_static "$work/pc_static"
 
 # By find_package.
