@@ -114,6 +114,7 @@ struct mshm_leaf_iterator {
     uint8_t base_width; /* 1: the current key stands in the base */
     uint8_t tail_width; /* versions of the current key in the tail; both 0: in a gap */
     uint8_t has_history;
+    uint8_t started; /* 0: no move yet, so that `previous` begins at the end */
     uint8_t tail_order[MSHM_TAIL_CAPACITY];  /* tail indices: ascending key, newest first */
     uint32_t tail_heads[MSHM_TAIL_CAPACITY]; /* in that order: as the heads of the base */
     uint8_t key[MSHM_MAX_KEY];
