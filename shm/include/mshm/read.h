@@ -17,7 +17,8 @@ struct mshm_tree_ref {
 /* Walks from `start` (the root, or a hint that is checked and dropped if it does not fit) to the leaf that covers `key`
  * (or, with `below`, the keys strictly below it) and leaves the frame in *frame, *size and pid in *leaf. Inside the
  * caller's bracket. MSHM_OK; MSHM_BUSY: the page `*leaf` is not resident (ask for it outside the bracket);
- * MSHM_CORRUPT: hops exceeded or a page does not fit (caller: look at `revoked` first). Also used by the broker. */
+ * MSHM_CORRUPT: hops exceeded or a page does not fit (caller: look at `revoked` first); MSHM_NOT_FOUND: the root is gone
+ * or belongs to another bucket: this bucket was dropped. Also used by the broker. */
 int mshm_descend(const struct mshm_view *view, struct mshm_tree_ref tree, mshm_pid start,
                  const void *key, size_t key_size, int below, const uint8_t **frame, uint32_t *size,
                  mshm_pid *leaf);
@@ -35,7 +36,8 @@ int mshm_get(const struct mshm_view *view, struct mshm_lane *lane, const AO_t *e
 /* Copies the whole leaf that covers `key` (or, with below, the keys just below it; key_size 0 and below = 0: the first
  * leaf; `last` set: the last leaf, key ignored) into `copy` (64 KiB, 64-aligned). The copy is private and immutable:
  * everything a snapshot may see in it stays right for that snapshot. *copy_size is the bytes that are meaningful and to
- * be given to the leaf functions as frame size. `hint` may be 0 or a pid to try first. Codes as mshm_get. */
+ * be given to the leaf functions as frame size; the copy has no hash buckets. `hint` may be 0 or a pid to try first.
+ * Codes as mshm_get; MSHM_NOT_FOUND: the bucket was dropped, or nothing can be below (an empty key). */
 enum mshm_leaf_where { MSHM_LEAF_AT = 0, MSHM_LEAF_BELOW = 1, MSHM_LEAF_LAST = 2 };
 int mshm_leaf_copy(const struct mshm_view *view, struct mshm_lane *lane, const AO_t *expired,
                    struct mshm_tree_ref tree, mshm_timestamp snapshot, enum mshm_leaf_where where,
