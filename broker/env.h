@@ -61,7 +61,8 @@ struct env {
     void (*file_unmap)(void *context, void *address, uint64_t size);
 
     /* [loop] Starts: write all of [from, from + size) at offset, and, with `sync`, then fdatasync, begun only after the
-     * write has ended in full length. The bytes stay untouched until the completion. At most one under way per file. */
+     * write has ended in full length. The bytes stay untouched until the completion. At most one under way per file.
+     * size 0 writes nothing: with `sync` it only syncs. */
     void (*file_append)(void *context, struct env_file *file, uint64_t offset, const void *from,
                         size_t size, bool sync, uint64_t tag);
     /* [loop] Runs job(argument) on another thread (or inline, later); its return value is the completion's result. */

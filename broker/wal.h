@@ -73,9 +73,14 @@ struct wal_end {
     struct wal_start next; /* what wal_open needs, incarnation excepted */
     uint64_t records;
     uint64_t newest_incarnation; /* found in any segment header, valid ones */
+    uint64_t segments;           /* of the lineage */
+    uint64_t first_segment;      /* of the lineage; 0: there is none */
+    struct wal_position
+        known_durable; /* the newest proof: a durable mark, or the start of an incarnation */
 };
 typedef int wal_each(void *argument, const struct wal_segment_header *segment,
                      const struct wal_record *record, const void *ops, uint64_t ops_size);
+/* first_segment: 0 = a log need not exist yet; else one without any valid segment is damage. why may be NULL. */
 int wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
              wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size);
 /* Checks one record image of `available` bytes at `offset` of a segment: its size, or 0 when it is not a valid record.
@@ -84,5 +89,11 @@ uint32_t wal_record_check(const struct wal_segment_header *segment, uint64_t off
                           const void *bytes, uint64_t available);
 /* Makes everything of the segments [first, last] durable (recovery, before serving). */
 int wal_make_durable(const struct env *env, uint64_t first_segment, uint64_t last_segment);
+/* Writes again, with the same bytes, what lies between the newest proof of durability and the end: after a failed sync
+ * the page cache may show as clean what the disk never got, and no later sync would write it. Before wal_make_durable. */
+int wal_rewrite(const struct env *env, const struct wal_end *end);
+/* Removes what is left of unfinished segments, and segments outside the lineage of the newest one. After wal_open, before
+ * the first record. Failures do no harm: later starts try again. */
+void wal_remove_dead(const struct env *env, const uint8_t database_id[16]);
 
 #endif

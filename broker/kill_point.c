@@ -1,0 +1,76 @@
+#include "kill_point.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+static const char *const names[] = {
+    "recovery:begin",
+    "recovery:manifest_stored",
+    "recovery:replayed",
+    "recovery:durable",
+    "recovery:segment_opened",
+    "wal:staged",
+    "wal:mapped",
+    "wal:append_started",
+    "wal:append_done",
+    "wal:segment_switched",
+    "wal:segment_prepared",
+    "manifest:written",
+    "manifest:renamed",
+    "tree:append",
+    "tree:rebuild_published",
+    "tree:split_right_published",
+    "tree:split_left_published",
+    "tree:split_parent_published",
+    "tree:root_split",
+    "tree:history_published",
+    "frames:reclaimed",
+    "frames:revoked",
+    "snapshots:horizon_stored",
+    "core:copied_in",
+    "core:refused",
+    "core:applied",
+    "core:before_visible",
+    "core:visible",
+    "core:answered",
+    "core:woken",
+    "core:session_drained",
+    "core:session_freed",
+    "core:stopping",
+    "host:listening",
+    "host:recovered",
+    "host:attached",
+    "host:lock_taken",
+    NULL,
+};
+
+static void (*handler)(const char *name, void *argument);
+static void *handler_argument;
+
+const char *const *
+kill_point_names(void)
+{
+    return names;
+}
+
+void
+kill_point_set_handler(void (*set)(const char *name, void *argument), void *argument)
+{
+    handler = set;
+    handler_argument = argument;
+}
+
+#ifdef MACE_KILL_POINTS
+void
+kill_point_reached(const char *name)
+{
+    if (handler == NULL)
+        return;
+    size_t i = 0;
+    while (names[i] != NULL && strcmp(names[i], name) != 0)
+        i++;
+    assert(names[i] != NULL); /* the registry lists every name */
+    handler(name, handler_argument);
+}
+#endif

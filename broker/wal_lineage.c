@@ -1,0 +1,282 @@
+#include "wal_lineage.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "env_status.h"
+#include "wal_segment.h"
+
+struct scan {
+    const struct env *env;
+    const uint8_t *database_id;
+    struct wal_lineage *lineage;
+    char *why;
+    size_t why_size;
+};
+
+static int
+refuse(const struct scan *scan, int status, uint64_t number, const char *what)
+{
+    char name[WAL_NAME_SIZE];
+    wal_segment_name(name, number, "log");
+    if (scan->why != NULL)
+        snprintf(scan->why, scan->why_size, "%s: %s", name, what);
+    return status;
+}
+
+static int
+add_entry(const char *entry, void *argument)
+{
+    struct wal_lineage *lineage = argument;
+    uint64_t number;
+    if (!wal_segment_parse(entry, &number))
+        return 0;
+    if (lineage->found_count == lineage->found_capacity) {
+        uint32_t capacity = lineage->found_capacity != 0 ? lineage->found_capacity * 2 : 64;
+        struct wal_found *found = realloc(lineage->found, capacity * sizeof *found);
+        if (found == NULL)
+            return MSHM_NO_MEMORY;
+        lineage->found = found;
+        lineage->found_capacity = capacity;
+    }
+    lineage->found[lineage->found_count++] = (struct wal_found){.number = number};
+    return 0;
+}
+
+static int
+compare_found(const void *a, const void *b)
+{
+    uint64_t left = ((const struct wal_found *)a)->number;
+    uint64_t right = ((const struct wal_found *)b)->number;
+    return left < right ? -1 : left > right;
+}
+
+static bool
+all_zero(const void *bytes, size_t size)
+{
+    const uint8_t *at = bytes;
+    return size == 0 || (at[0] == 0 && memcmp(at, at + 1, size - 1) == 0);
+}
+
+static int
+header_load(const struct scan *scan, struct wal_found *found)
+{
+    const struct env *env = scan->env;
+    struct wal_segment_header header = {0};
+    struct env_file *file;
+    char name[WAL_NAME_SIZE];
+    wal_segment_name(name, found->number, "log");
+    int64_t result = env->file_open(env->context, name, ENV_OPEN_EXISTING, &file);
+    if (result != 0)
+        return refuse(scan, env_status(result), found->number, "cannot be opened");
+    int64_t size = env->file_size(env->context, file);
+    result = env->file_read(env->context, file, 0, &header, sizeof header);
+    env->file_close(env->context, file);
+    if (size < 0 || result < 0)
+        return refuse(scan, env_status(size < 0 ? size : result), found->number, "cannot be read");
+    found->file_size = (uint64_t)size;
+    if (all_zero(&header, sizeof header)) {
+        found->state = WAL_SEGMENT_EMPTY;
+        return MSHM_OK;
+    }
+    int status = wal_header_check(&header);
+    if (status == MSHM_VERSION)
+        return refuse(scan, MSHM_VERSION, found->number, "written by another version");
+    if (status != MSHM_OK || header.segment != found->number)
+        return MSHM_OK; /* a bad one: the lineage decides whether that matters */
+    if (memcmp(header.database_id, scan->database_id, 16) != 0)
+        return refuse(scan, MSHM_CORRUPT, found->number, "belongs to another database");
+    found->state = WAL_SEGMENT_VALID;
+    found->header = header;
+    return MSHM_OK;
+}
+
+static int
+load_all(const struct scan *scan)
+{
+    const struct env *env = scan->env;
+    struct wal_lineage *lineage = scan->lineage;
+    int result = env->directory_list(env->context, "wal", add_entry, lineage);
+    if (result == MSHM_NO_MEMORY)
+        return result;
+    if (result != 0) {
+        if (scan->why != NULL)
+            snprintf(scan->why, scan->why_size, "wal: cannot be listed");
+        return env_status(result);
+    }
+    if (lineage->found_count == 0)
+        return MSHM_OK;
+    qsort(lineage->found, lineage->found_count, sizeof *lineage->found, compare_found);
+    for (uint32_t i = 0; i < lineage->found_count; i++) {
+        int status = header_load(scan, &lineage->found[i]);
+        if (status != MSHM_OK)
+            return status;
+        if (lineage->found[i].state == WAL_SEGMENT_VALID &&
+            lineage->found[i].header.incarnation > lineage->newest_incarnation)
+            lineage->newest_incarnation = lineage->found[i].header.incarnation;
+    }
+    return MSHM_OK;
+}
+
+/* A header that is neither zero nor valid was damaged: it goes to the disk in one sector, whole or not at all. Such a
+ * segment holds no acknowledged data only if it holds nothing. */
+static int
+check_damaged(const struct scan *scan, const struct wal_found *found)
+{
+    uint8_t *bytes = NULL;
+    uint64_t capacity = 0, have = 0;
+    struct wal_found whole = *found;
+    whole.header.segment_size = found->file_size;
+    int status = wal_segment_load(scan->env, &whole, &bytes, &capacity, &have);
+    if (status == MSHM_OK && have > WAL_RECORDS_AT &&
+        !all_zero(bytes + WAL_RECORDS_AT, have - WAL_RECORDS_AT))
+        status = MSHM_CORRUPT;
+    free(bytes);
+    if (status != MSHM_OK)
+        return refuse(scan, status, found->number, "damaged header before records");
+    return MSHM_OK;
+}
+
+/* Behind the newest valid segment stand only prepared ones, with consecutive numbers. A zero header there is no damage:
+ * the header becomes durable before or with the first record that is acknowledged as durable. */
+static int
+check_behind(const struct scan *scan, uint32_t newest)
+{
+    const struct wal_lineage *lineage = scan->lineage;
+    for (uint32_t i = newest + 1; i < lineage->found_count; i++) {
+        const struct wal_found *found = &lineage->found[i];
+        if (found->number != lineage->found[i - 1].number + 1)
+            return refuse(scan, MSHM_CORRUPT, lineage->found[i - 1].number + 1,
+                          "missing, and later segments are there");
+        if (found->state == WAL_SEGMENT_BAD) {
+            int status = check_damaged(scan, found);
+            if (status != MSHM_OK)
+                return status;
+        }
+    }
+    return MSHM_OK;
+}
+
+static struct wal_found *
+find_number(const struct wal_lineage *lineage, uint64_t number)
+{
+    if (lineage->found_count == 0)
+        return NULL;
+    struct wal_found key = {.number = number};
+    return bsearch(&key, lineage->found, lineage->found_count, sizeof key, compare_found);
+}
+
+/* The segment that a valid header continues; NULL with a status when it cannot be what the header says. */
+static struct wal_found *
+predecessor(const struct scan *scan, const struct wal_found *found, int *status)
+{
+    const struct wal_segment_header *header = &found->header;
+    struct wal_found *before = find_number(scan->lineage, header->continues_segment);
+    *status = MSHM_CORRUPT;
+    if (before == NULL) {
+        refuse(scan, MSHM_CORRUPT, header->continues_segment,
+               "missing, and a later segment continues it");
+        return NULL;
+    }
+    if (before->state != WAL_SEGMENT_VALID) {
+        refuse(scan, MSHM_CORRUPT, before->number,
+               "damaged header, and a later segment continues it");
+        return NULL;
+    }
+    bool fits = header->continues_offset >= WAL_RECORDS_AT &&
+                header->continues_offset <= before->header.segment_size &&
+                (header->first_of_incarnation ? before->header.incarnation < header->incarnation
+                                              : before->header.incarnation == header->incarnation &&
+                                                    before->number + 1 == found->number);
+    if (!fits) {
+        refuse(scan, MSHM_CORRUPT, found->number, "its header contradicts the one before");
+        return NULL;
+    }
+    *status = MSHM_OK;
+    return before;
+}
+
+static int
+trace(const struct scan *scan, uint32_t newest)
+{
+    struct wal_lineage *lineage = scan->lineage;
+    lineage->line = calloc(newest + 1, sizeof(struct wal_found *));
+    if (lineage->line == NULL)
+        return MSHM_NO_MEMORY;
+    uint32_t at = newest + 1; /* filled from the end; numbers only fall, so it is never passed */
+    struct wal_found *found = &lineage->found[newest];
+    lineage->line[--at] = found;
+    while (found->header.continues_segment != 0) {
+        int status;
+        found = predecessor(scan, found, &status);
+        if (found == NULL)
+            return status;
+        lineage->line[--at] = found;
+    }
+    if (found->header.continues_timestamp != 0 || found->header.continues_crc != 0)
+        return refuse(scan, MSHM_CORRUPT, found->number, "starts the log, but not at its start");
+    lineage->line_count = newest + 1 - at;
+    memmove(lineage->line, lineage->line + at, lineage->line_count * sizeof *lineage->line);
+    return MSHM_OK;
+}
+
+int
+wal_lineage_init(struct wal_lineage *lineage, const struct env *env, const uint8_t database_id[16],
+                 char *why, size_t why_size)
+{
+    struct scan scan = {env, database_id, lineage, why, why_size};
+    *lineage = (struct wal_lineage){0};
+    int status = load_all(&scan);
+    if (status != MSHM_OK)
+        return status;
+    uint32_t newest = lineage->found_count;
+    while (newest > 0 && lineage->found[newest - 1].state != WAL_SEGMENT_VALID)
+        newest--;
+    if (newest == 0) {
+        for (uint32_t i = 0; i < lineage->found_count && status == MSHM_OK; i++)
+            if (lineage->found[i].state == WAL_SEGMENT_BAD)
+                status = check_damaged(&scan, &lineage->found[i]);
+        return status;
+    }
+    status = check_behind(&scan, newest - 1);
+    return status != MSHM_OK ? status : trace(&scan, newest - 1);
+}
+
+void
+wal_lineage_fini(struct wal_lineage *lineage)
+{
+    free(lineage->found);
+    free(lineage->line);
+    *lineage = (struct wal_lineage){0};
+}
+
+int
+wal_segment_load(const struct env *env, const struct wal_found *found, uint8_t **bytes,
+                 uint64_t *capacity, uint64_t *have)
+{
+    uint64_t size = found->header.segment_size;
+    if (size > found->file_size)
+        size = found->file_size;
+    if (size > *capacity) {
+        uint8_t *grown = realloc(*bytes, size);
+        if (grown == NULL)
+            return MSHM_NO_MEMORY;
+        *bytes = grown;
+        *capacity = size;
+    }
+    struct env_file *file;
+    char name[WAL_NAME_SIZE];
+    wal_segment_name(name, found->number, "log");
+    int64_t result = env->file_open(env->context, name, ENV_OPEN_EXISTING, &file);
+    if (result != 0)
+        return env_status(result);
+    result = size > 0 ? env->file_read(env->context, file, 0, *bytes, size) : 0;
+    env->file_close(env->context, file);
+    if (result < 0)
+        return env_status(result);
+    *have = (uint64_t)result;
+    return MSHM_OK;
+}

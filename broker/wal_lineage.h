@@ -1,0 +1,48 @@
+/* wal_lineage.h - which files of wal/ are the log: the newest segment with a valid header and, backwards, what each
+ * header says that it continues. Everything else is dead: prepared and never used, or behind a position from which a
+ * later incarnation went on.
+ *
+ *      1 <- 2 <- 3    (4)          numbers in brackets are dead: 4 was prepared by the incarnation that wrote 1 to 3;
+ *           ^                      a new one found the end of the log in 2, so 3 is dead, too, once 5 has its header:
+ *           +---------- 5 <- 6     the lineage is 1, 2, 5, 6
+ */
+#ifndef WAL_LINEAGE_H
+#define WAL_LINEAGE_H
+
+#include "env.h"
+#include "wal_format.h"
+
+enum wal_segment_state {
+    WAL_SEGMENT_BAD = 0,   /* something that is no header */
+    WAL_SEGMENT_EMPTY = 1, /* zeros where the header goes */
+    WAL_SEGMENT_VALID = 2,
+};
+
+struct wal_found {
+    uint64_t number;
+    uint64_t file_size; /* bytes */
+    enum wal_segment_state state;
+    struct wal_segment_header header; /* of a valid one */
+};
+
+struct wal_lineage {
+    struct wal_found *found; /* every segment file, by number */
+    uint32_t found_count, found_capacity;
+    struct wal_found **line; /* the lineage, oldest first */
+    uint32_t line_count;
+    uint64_t newest_incarnation; /* in any valid header */
+};
+
+/* Reads the directory and all headers and finds the lineage. MSHM_OK (line_count 0: no valid segment), MSHM_CORRUPT
+ * (a segment of the lineage is missing or damaged, or one behind its end may hold acknowledged data), MSHM_VERSION,
+ * MSHM_IO..., with *why. The caller calls fini in every case. Blocking. */
+int wal_lineage_init(struct wal_lineage *lineage, const struct env *env,
+                     const uint8_t database_id[16], char *why, size_t why_size);
+void wal_lineage_fini(struct wal_lineage *lineage);
+
+/* Reads a whole segment, at most header.segment_size bytes, into *bytes (grown with realloc; the caller frees) and tells
+ * in *have how many there are. MSHM_OK, MSHM_NO_MEMORY, MSHM_IO. */
+int wal_segment_load(const struct env *env, const struct wal_found *found, uint8_t **bytes,
+                     uint64_t *capacity, uint64_t *have);
+
+#endif

@@ -1,0 +1,256 @@
+/* wal_read.c - walking the log and deciding where it ends (DESIGN 9).
+ *
+ * The walk goes through the lineage record by record as long as each is whole and chained to the one before. Where it
+ * stops, at p, the log ends, unless something later proves that p had been durable: a valid record with a durable mark
+ * beyond p, or a new incarnation that went on from a position beyond p. Then acknowledged data is damaged.
+ */
+#include "wal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mshm/ops.h"
+#include "mshm/status.h"
+#include "wal_lineage.h"
+#include "wal_segment.h"
+
+struct walk {
+    const struct env *env;
+    struct wal_lineage lineage;
+    wal_each *each;
+    void *argument;
+    char *why;
+    size_t why_size;
+
+    uint8_t *bytes; /* the segment at hand */
+    uint64_t capacity, have;
+    struct wal_position at; /* behind the newest good record */
+    struct wal_position proof;
+    uint64_t timestamp, records;
+    uint32_t chain;
+};
+
+static bool
+position_before(struct wal_position a, struct wal_position b)
+{
+    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
+}
+
+static int
+refuse(const struct walk *walk, int status, struct wal_position at, const char *what)
+{
+    char name[WAL_NAME_SIZE];
+    wal_segment_name(name, at.segment, "log");
+    if (walk->why != NULL)
+        snprintf(walk->why, walk->why_size, "%s, offset %" PRIu64 ": %s", name, at.offset, what);
+    return status;
+}
+
+uint32_t
+wal_record_check(const struct wal_segment_header *segment, uint64_t offset, const void *bytes,
+                 uint64_t available)
+{
+    const struct wal_record *record = bytes;
+    if (offset % WAL_ALIGNMENT != 0 || available < sizeof *record ||
+        record->magic != WAL_RECORD_MAGIC)
+        return 0;
+    uint32_t size = record->size;
+    if (size < sizeof *record || size % WAL_ALIGNMENT != 0 || size > available ||
+        offset + size > segment->segment_size)
+        return 0;
+    return wal_record_crc(segment, offset, record) == record->crc ? size : 0;
+}
+
+/* Bytes of the record's operations without the padding of the record, or UINT64_MAX when they do not fit it. */
+static uint64_t
+record_ops_size(const struct wal_record *record)
+{
+    const uint8_t *ops = (const uint8_t *)(record + 1);
+    uint64_t available = record->size - sizeof *record, at = 0;
+    uint32_t count = record->op_count_flags & WAL_OP_COUNT_MASK;
+    for (uint32_t i = 0; i < count; i++) {
+        if (available - at < sizeof(struct mshm_op))
+            return UINT64_MAX;
+        const struct mshm_op *op = (const struct mshm_op *)(ops + at);
+        uint64_t size = mshm_op_size(op->key_size, op->value_size);
+        if (size > available - at)
+            return UINT64_MAX;
+        at += size;
+    }
+    return mshm_align_up(at, WAL_ALIGNMENT) == available ? at : UINT64_MAX;
+}
+
+/* A record whose checksum is right was written by a broker; nonsense in it is no torn tail. */
+static int
+take_record(struct walk *walk, const struct wal_segment_header *header,
+            const struct wal_record *record)
+{
+    bool mark = (record->op_count_flags & WAL_FLAG_MARK) != 0;
+    uint64_t size = record_ops_size(record);
+    if (size == UINT64_MAX || (mark && size != 0) || (!mark && size == 0))
+        return refuse(walk, MSHM_CORRUPT, walk->at, "operations do not fit their record");
+    struct wal_position proof = {record->durable_segment, record->durable_offset};
+    if (position_before(walk->at, proof))
+        return refuse(walk, MSHM_CORRUPT, walk->at, "the durable mark lies ahead of its record");
+    if (position_before(walk->proof, proof))
+        walk->proof = proof;
+    if (mark)
+        return MSHM_OK;
+    uint32_t count = record->op_count_flags & WAL_OP_COUNT_MASK;
+    if (mshm_ops_validate(record + 1, size, count, MSHM_OPS_LOG) != MSHM_OK)
+        return refuse(walk, MSHM_CORRUPT, walk->at, "malformed operations");
+    walk->records++;
+    return walk->each != NULL ? walk->each(walk->argument, header, record, record + 1, size)
+                              : MSHM_OK;
+}
+
+static bool
+chained(const struct walk *walk, const struct wal_record *record)
+{
+    bool mark = (record->op_count_flags & WAL_FLAG_MARK) != 0;
+    return record->previous_crc == walk->chain &&
+           record->timestamp == walk->timestamp + (mark ? 0 : 1);
+}
+
+/* Takes the good records of the loaded segment up to `limit`; walk->at is behind the last of them. */
+static int
+walk_records(struct walk *walk, const struct wal_segment_header *header, uint64_t limit)
+{
+    if (limit > walk->have)
+        limit = walk->have;
+    while (walk->at.offset < limit) {
+        uint64_t offset = walk->at.offset;
+        const struct wal_record *record = (const struct wal_record *)(walk->bytes + offset);
+        uint32_t size = wal_record_check(header, offset, record, limit - offset);
+        if (size == 0 || !chained(walk, record))
+            return MSHM_OK;
+        int status = take_record(walk, header, record);
+        if (status != MSHM_OK)
+            return status;
+        walk->timestamp = record->timestamp;
+        walk->chain = record->crc;
+        walk->at.offset += size;
+    }
+    return MSHM_OK;
+}
+
+/* Does a valid record at or behind `from` of the loaded segment prove that `at` had been durable? */
+static bool
+loaded_proves(const struct walk *walk, const struct wal_segment_header *header, uint64_t from)
+{
+    for (uint64_t offset = from; offset < walk->have; offset += WAL_ALIGNMENT) {
+        const struct wal_record *record = (const struct wal_record *)(walk->bytes + offset);
+        if (wal_record_check(header, offset, record, walk->have - offset) == 0)
+            continue;
+        struct wal_position proof = {record->durable_segment, record->durable_offset};
+        if (position_before(walk->at, proof))
+            return true;
+    }
+    return false;
+}
+
+/* The walk stopped at walk->at in segment `index` of the line: legally? */
+static int
+decide_end(struct walk *walk, uint32_t index)
+{
+    const struct wal_lineage *lineage = &walk->lineage;
+    bool proved = loaded_proves(walk, &lineage->line[index]->header, walk->at.offset);
+    for (uint32_t i = index + 1; i < lineage->line_count && !proved; i++) {
+        const struct wal_found *found = lineage->line[i];
+        if (found->header.first_of_incarnation) {
+            proved = true;
+            break;
+        }
+        int status = wal_segment_load(walk->env, found, &walk->bytes, &walk->capacity, &walk->have);
+        if (status != MSHM_OK)
+            return refuse(walk, status, (struct wal_position){found->number, 0}, "cannot be read");
+        proved = loaded_proves(walk, &found->header, WAL_RECORDS_AT);
+    }
+    if (proved)
+        return refuse(walk, MSHM_CORRUPT, walk->at,
+                      "a damaged record, and a later one proves that it had been durable");
+    return MSHM_OK;
+}
+
+/* Walks one segment: MSHM_OK and *ended when the log ends in it. */
+static int
+walk_segment(struct walk *walk, uint32_t index, bool *ended)
+{
+    const struct wal_found *found = walk->lineage.line[index];
+    bool last = index + 1 == walk->lineage.line_count;
+    const struct wal_segment_header *next = last ? NULL : &walk->lineage.line[index + 1]->header;
+    uint64_t limit = last ? found->header.segment_size : next->continues_offset;
+    walk->at = (struct wal_position){found->number, WAL_RECORDS_AT};
+    if (found->header.first_of_incarnation)
+        walk->proof = walk->at;
+    int status = wal_segment_load(walk->env, found, &walk->bytes, &walk->capacity, &walk->have);
+    if (status != MSHM_OK)
+        return refuse(walk, status, walk->at, "cannot be read");
+    status = walk_records(walk, &found->header, limit);
+    if (status != MSHM_OK)
+        return status;
+    *ended = last || walk->at.offset < limit;
+    if (*ended)
+        return decide_end(walk, index);
+    if (walk->timestamp != next->continues_timestamp || walk->chain != next->continues_crc)
+        return refuse(walk, MSHM_CORRUPT, walk->at, "the next segment continues another record");
+    return MSHM_OK;
+}
+
+/* An end before the first record of a segment is the end of what this segment continues: the segment is dead. */
+static void
+report_end(const struct walk *walk, uint32_t index, struct wal_end *end)
+{
+    const struct wal_lineage *lineage = &walk->lineage;
+    struct wal_position at = walk->at;
+    while (at.offset == WAL_RECORDS_AT) {
+        const struct wal_segment_header *header = &lineage->line[index]->header;
+        at = (struct wal_position){header->continues_segment, header->continues_offset};
+        if (index-- == 0)
+            break;
+    }
+    end->next.timestamp = walk->timestamp;
+    end->next.chain = walk->chain;
+    end->next.end = at;
+    end->known_durable = position_before(at, walk->proof) ? at : walk->proof;
+    end->segments = lineage->line_count;
+    end->first_segment = lineage->line[0]->number;
+}
+
+int
+wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+         wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size)
+{
+    struct walk walk = {
+        .env = env, .each = each, .argument = argument, .why = why, .why_size = why_size};
+    struct wal_end found = {.next = {.next_segment = 1}};
+    memcpy(found.next.database_id, database_id, sizeof found.next.database_id);
+    int status = wal_lineage_init(&walk.lineage, env, database_id, why, why_size);
+    if (status != MSHM_OK)
+        goto out;
+    const struct wal_lineage *lineage = &walk.lineage;
+    if (lineage->line_count == 0 && first_segment != 0) {
+        status = refuse(&walk, MSHM_CORRUPT, (struct wal_position){first_segment, 0},
+                        "missing, and so is every later segment");
+        goto out;
+    }
+    bool ended = false;
+    for (uint32_t i = 0; i < lineage->line_count && !ended; i++) {
+        status = walk_segment(&walk, i, &ended);
+        if (status != MSHM_OK)
+            goto out;
+        if (ended)
+            report_end(&walk, i, &found);
+    }
+    if (lineage->found_count > 0)
+        found.next.next_segment = lineage->found[lineage->found_count - 1].number + 1;
+    found.records = walk.records;
+    found.newest_incarnation = lineage->newest_incarnation;
+    *end = found;
+out:
+    wal_lineage_fini(&walk.lineage);
+    free(walk.bytes);
+    return status;
+}
