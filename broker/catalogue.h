@@ -61,6 +61,8 @@ int catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op,
 /* Gives back trees of dropped buckets that no snapshot older than the drop can reach, a bounded part per call: true when
  * more is left. oldest: the oldest registered snapshot, or the horizon when there is none. */
 bool catalogue_reap(struct catalogue *catalogue, mshm_timestamp oldest);
+/* A dropped bucket still waits for its last reader or its last page: call catalogue_reap again later. */
+bool catalogue_reap_pending(const struct catalogue *catalogue);
 uint32_t catalogue_count(const struct catalogue *catalogue);
 /* Calls each(bucket) for every living bucket by name; a non-zero return stops. */
 int catalogue_each(const struct catalogue *catalogue,

@@ -52,8 +52,11 @@ void core_awake(struct core *core);
 int core_session_attach(struct core *core, void *segment, void *handle, uint32_t flags,
                         uint64_t uid, uint64_t pid, struct session **session);
 uint64_t core_session_number(const struct session *session);
+/* The session's eventfd was written: look at its ring again. After core_awake, or while the loop is running. */
+void core_session_doorbell(struct core *core, struct session *session);
 /* The client is gone (died: its complete requests are drained first; or said BYE): its lanes are freed once its requests
- * are answered, then env.session_free(handle). */
+ * are answered, then env.session_free(handle), from core_step only. May be called again for a session that is ending, also
+ * for one that the core ends itself (a malformed request, BYE): until env.session_free the pointer is good. */
 void core_session_end(struct core *core, struct session *session, bool orderly);
 /* A control message arrived (size bytes, hostile). Answered through env.reply, now or later. Returns MSHM_OK or
  * MSHM_INVALID (the host ends the session). HELLO is the host's business. */
@@ -63,6 +66,8 @@ int core_control(struct core *core, struct session *session, const void *message
  * when everything is durable and answered. */
 void core_stop(struct core *core);
 bool core_stopped(const struct core *core);
+/* Takes a core_stop back: a client arrived while the host was leaving because of idleness. Not after liveness is set. */
+void core_stop_cancel(struct core *core);
 /* After a failed write or sync: nothing more is acknowledged; liveness is POISONED, waiting commits got
  * UNKNOWN_OUTCOME. The host exits with 70. */
 bool core_poisoned(const struct core *core);

@@ -35,12 +35,29 @@ struct core {
     struct commit_queue *commits;
     mshm_timestamp applied; /* newest commit applied to the index */
     mshm_timestamp visible; /* newest published */
+    uint64_t now_ns;        /* the clock, read once per turn */
     uint64_t maintained_ns; /* last pruning and reclaiming */
+    uint64_t
+        committed_ns;     /* last turn with a commit: after idling for a moment the log is marked */
+    uint64_t started_ns;  /* when serving began */
+    uint64_t expiry_ns;   /* when the next snapshot may be too old; UINT64_MAX = none */
+    uint64_t stop_ticket; /* of the sync that an orderly stop waits for */
+    unsigned stop_stage;
+    bool dirty;    /* commits were applied since the last maintenance */
+    bool pressed;  /* the last maintenance left work: come back within a millisecond */
+    bool pruning;  /* leaves with history are being rebuilt after an expiry */
+    bool unmarked; /* commits since the last wal_mark */
     bool stopping, stopped, poisoned;
 };
 
 /* Tags of completions. */
-enum { CORE_TAG_WAL = 0x100 };
+enum { CORE_TAG_WAL = 0x100, CORE_WAL_TAGS = 16 };
+
+/* Sends what is staged and takes the log's completions. MSHM_OK or MSHM_IO (poison). *moved (may be NULL) is set when a
+ * completion arrived. */
+int core_log_turn(struct core *core, bool *moved);
+/* Collects the registered snapshots anew; a tree_collect. */
+void core_collect(void *core);
 
 /* recovery.c: the work of core_recover. */
 int recovery_run(struct core *core, bool create, char *why, size_t why_size);

@@ -1,0 +1,512 @@
+/* commit.c - from a request in a ring to its answer.
+ *
+ *   ring --peek--> admit --wal_stage, one memcpy--> private copy --validate, plan--> [refused: answered at once]
+ *                                                       |
+ *                                    timestamp, wal_stage_finish, tree_apply
+ *                                                       |
+ *   queue of commits, in order:  | answered ... | head: in the log's hands | staged, not yet sent ... tail |
+ *                                                       |
+ *                        wal_done passes the batch: `visible`, completions, fence, wakes
+ *
+ * A commit that fails fails before it has a timestamp; after that only the disk can stop it, and that poisons the
+ * incarnation. The queue is strictly in commit order, so an OS commit behind a SYNC commit waits for that sync.
+ */
+#include "commit.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "kill_point.h"
+#include "mshm/status.h"
+
+enum {
+    RING_INITIAL =
+        1024, /* places; doubled when needed, bounded by what sessions may have unanswered */
+    REFUSED_CAPACITY = 256,
+    CACHE_SHARE = 8, /* a commit may be as large as this part of the cache */
+};
+
+enum commit_kind { COMMIT_REQUEST, COMMIT_CONTROL, COMMIT_OF_NOBODY };
+
+/* One commit (or reply that must not overtake the commits before it) that waits for the log. */
+struct commit {
+    struct session *session;
+    uint64_t sequence;
+    mshm_timestamp timestamp;
+    uint64_t batch;     /* of the log; for a sync: its ticket */
+    uint64_t copied_ns; /* when it was copied in */
+    enum commit_kind kind;
+    bool sync;
+};
+
+struct commit_ring {
+    struct commit *items;
+    uint64_t head, tail; /* count for ever; place = number & mask */
+    uint64_t mask;
+};
+
+struct refusal {
+    struct session *session;
+    uint64_t sequence;
+};
+
+struct commit_queue {
+    struct commit_ring commits;               /* in commit order */
+    struct commit_ring syncs;                 /* in order of their tickets */
+    struct refusal refused[REFUSED_CAPACITY]; /* answered, but nobody was woken yet */
+    uint32_t refused_count;
+    uint64_t batch; /* newest that something was staged for */
+    mshm_timestamp pinned;
+    mshm_timestamp catalogue_changed; /* by this commit, last */
+};
+
+static int
+ring_init(struct commit_ring *ring)
+{
+    ring->items = malloc(RING_INITIAL * sizeof(*ring->items));
+    ring->mask = RING_INITIAL - 1;
+    return ring->items == NULL ? MSHM_NO_MEMORY : MSHM_OK;
+}
+
+static struct commit *
+ring_at(const struct commit_ring *ring, uint64_t number)
+{
+    return &ring->items[number & ring->mask];
+}
+
+static bool
+ring_grow(struct commit_ring *ring)
+{
+    uint64_t mask = ring->mask * 2 + 1;
+    struct commit *items = malloc((mask + 1) * sizeof(*items));
+    if (items == NULL)
+        return false;
+    for (uint64_t i = ring->head; i != ring->tail; i++)
+        items[i & mask] = *ring_at(ring, i);
+    free(ring->items);
+    ring->items = items;
+    ring->mask = mask;
+    return true;
+}
+
+/* Room for one more: allocates only while the ring grows to its working size. */
+static inline bool
+ring_reserve(struct commit_ring *ring)
+{
+    return ring->tail - ring->head <= ring->mask || ring_grow(ring);
+}
+
+int
+commits_create(struct commit_queue **result)
+{
+    struct commit_queue *queue = calloc(1, sizeof(*queue));
+    if (queue == NULL)
+        return MSHM_NO_MEMORY;
+    if (ring_init(&queue->commits) != MSHM_OK || ring_init(&queue->syncs) != MSHM_OK) {
+        commits_destroy(queue);
+        return MSHM_NO_MEMORY;
+    }
+    *result = queue;
+    return MSHM_OK;
+}
+
+void
+commits_destroy(struct commit_queue *queue)
+{
+    if (queue == NULL)
+        return;
+    free(queue->commits.items);
+    free(queue->syncs.items);
+    free(queue);
+}
+
+/* --- taking a request in ----------------------------------------------------------------------------------------- */
+
+/* The snapshot that a COMMIT names must stand in its lane, where every collection has seen it, and must not have been
+ * expired; the private mark decides, not the copy in the session. */
+static int
+snapshot_check(struct core *core, struct session *session, const struct mshm_request_copy *request)
+{
+    if (request->lane >= sessions_lane_count(session))
+        return MSHM_INVALID;
+    if (session->watch[request->lane].expired >= request->snapshot)
+        return MSHM_SNAPSHOT_EXPIRED;
+    mshm_timestamp registered = AO_load(&session->segment->lanes[request->lane].snapshot);
+    if (registered != request->snapshot || request->snapshot > core->visible)
+        return MSHM_INVALID;
+    return MSHM_OK;
+}
+
+static int
+commit_admit(struct core *core, struct session *session, const struct mshm_request_copy *request)
+{
+    if ((session->flags & (MSHM_HELLO_READ_ONLY | MSHM_HELLO_OBSERVER)) != 0)
+        return MSHM_READ_ONLY;
+    if (request->arena_size > core->options.cache_size / CACHE_SHARE)
+        return MSHM_TOO_BIG;
+    return request->kind == MSHM_REQUEST_COMMIT ? snapshot_check(core, session, request) : MSHM_OK;
+}
+
+/* What mshm_ops_validate leaves to the catalogue: buckets that live, values that their leaves can hold. */
+static int
+ops_check(const struct catalogue *catalogue, const struct mshm_op *op, uint64_t count)
+{
+    uint32_t bucket = 0, limit = 0;
+    for (uint64_t i = 0; i < count; i++, op = mshm_op_next(op)) {
+        if (op->bucket != bucket) {
+            bucket = op->bucket;
+            limit = catalogue_inline_limit(catalogue, bucket);
+            if (limit == 0)
+                return MSHM_NOT_FOUND;
+        }
+        if (op->kind == MSHM_OP_MERGE)
+            return MSHM_INVALID; /* no bucket has a merge operator */
+        if (op->value_size > limit)
+            return MSHM_TOO_BIG;
+    }
+    return MSHM_OK;
+}
+
+/* The precondition of a one-call request was decided by tree_plan; replay only does what came of it. */
+static void
+precondition_drop(struct mshm_op *op)
+{
+    if (op->kind == MSHM_OP_INSERT || op->kind == MSHM_OP_UPDATE)
+        op->kind = MSHM_OP_PUT;
+    else if (op->kind == MSHM_OP_DELETE_EXISTING)
+        op->kind = MSHM_OP_DELETE;
+}
+
+/* When frames are short, retired ones may be waiting for nothing but a look at the lanes. */
+static int
+commit_plan(struct core *core, const struct mshm_request_copy *request, const struct mshm_op *ops,
+            struct tree_plan **plan)
+{
+    mshm_timestamp snapshot = request->kind == MSHM_REQUEST_COMMIT ? request->snapshot : UINT64_MAX;
+    int status = tree_plan(core->tree, ops, request->arena_size, request->op_count, snapshot,
+                           catalogue_resolve, core->catalogue, plan);
+    if (status == MSHM_FULL && frames_pending(core->frames)) {
+        frames_reclaim(core->frames, true);
+        status = tree_plan(core->tree, ops, request->arena_size, request->op_count, snapshot,
+                           catalogue_resolve, core->catalogue, plan);
+    }
+    return status;
+}
+
+static void
+commit_enqueue(struct core *core, struct session *session, uint64_t sequence, enum commit_kind kind,
+               bool sync)
+{
+    struct commit_queue *queue = core->commits;
+    *ring_at(&queue->commits, queue->commits.tail++) = (struct commit){
+        .session = session,
+        .sequence = sequence,
+        .timestamp = core->applied,
+        .batch = queue->batch,
+        .copied_ns = core->now_ns,
+        .kind = kind,
+        .sync = sync,
+    };
+    if (session != NULL)
+        session->unanswered++;
+}
+
+/* From here on nothing may fail except the disk. */
+static void
+commit_apply(struct core *core, struct session *session, const struct mshm_request_copy *request,
+             struct tree_plan *plan)
+{
+    bool sync = (request->flags & MSHM_REQUEST_LEVEL_SYNC) != 0;
+    core->applied++;
+    core->commits->batch = wal_stage_finish(core->wal, core->applied, (uint32_t)session->number,
+                                            request->sequence, (uint32_t)request->op_count, sync);
+    tree_apply(core->tree, plan, core->applied);
+    MACE_KILL_POINT("core:applied");
+    commit_enqueue(core, session, request->sequence, COMMIT_REQUEST, sync);
+    core->dirty = true;
+    mshm_counter_add(&core->figures->counters.operations, request->op_count);
+}
+
+/* `ops` is the log's staging memory: the only copy of what the client wrote, and the one that is logged. */
+static enum commit_verdict
+commit_carry_out(struct core *core, struct session *session,
+                 const struct mshm_request_copy *request, void *ops, int *status)
+{
+    enum mshm_ops_source source =
+        request->kind == MSHM_REQUEST_ONE_CALL ? MSHM_OPS_ONE_CALL : MSHM_OPS_COMMIT;
+    struct tree_plan *plan;
+    memcpy(ops, mshm_consumer_arena(&session->consumer, request), request->arena_size);
+    MACE_KILL_POINT("core:copied_in");
+    if (mshm_ops_validate(ops, request->arena_size, request->op_count, source) != MSHM_OK)
+        return COMMIT_MALFORMED;
+    *status = ops_check(core->catalogue, ops, request->op_count);
+    if (*status == MSHM_OK)
+        *status = commit_plan(core, request, ops, &plan);
+    if (*status != MSHM_OK)
+        return COMMIT_REFUSED;
+    if (request->kind == MSHM_REQUEST_ONE_CALL)
+        precondition_drop(ops);
+    commit_apply(core, session, request, plan);
+    return COMMIT_TAKEN;
+}
+
+enum commit_verdict
+commits_take(struct core *core, struct session *session, const struct mshm_request_copy *request,
+             int *status)
+{
+    if (request->kind == MSHM_REQUEST_SYNC)
+        return commits_sync(core, session, request->sequence) == MSHM_OK ? COMMIT_TAKEN
+                                                                         : COMMIT_LATER;
+    *status = commit_admit(core, session, request);
+    if (*status != MSHM_OK)
+        return COMMIT_REFUSED;
+    if (!ring_reserve(&core->commits->commits))
+        return COMMIT_LATER;
+    void *ops = wal_stage(core->wal, request->arena_size, status);
+    if (ops ==
+        NULL) /* after a failed write the next wal_flush says so, and the loop poisons itself */
+        return *status == MSHM_BUSY || *status == MSHM_IO ? COMMIT_LATER : COMMIT_REFUSED;
+    core->commits->pinned = request->snapshot;
+    enum commit_verdict verdict = commit_carry_out(core, session, request, ops, status);
+    core->commits->pinned = 0;
+    return verdict;
+}
+
+/* --- the broker's own commits, replies and syncs ------------------------------------------------------------------ */
+
+int
+commits_own(struct core *core, struct session *session, const void *op, uint64_t size)
+{
+    int status;
+    struct commit_queue *queue = core->commits;
+    if (!ring_reserve(&queue->commits))
+        return MSHM_NO_MEMORY;
+    void *staged = wal_stage(core->wal, size, &status);
+    if (staged == NULL) /* MSHM_IO: as in commits_take */
+        return status == MSHM_IO ? MSHM_BUSY : status;
+    memcpy(staged, op, size);
+    status = catalogue_apply(core->catalogue, staged, core->applied + 1);
+    if (status != MSHM_OK)
+        return status; /* the next wal_stage drops the record */
+    core->applied++;
+    queue->batch = wal_stage_finish(core->wal, core->applied, 0, 0, 1, true);
+    queue->catalogue_changed = core->applied;
+    core->dirty = true;
+    commit_enqueue(core, session, 0, session == NULL ? COMMIT_OF_NOBODY : COMMIT_CONTROL, true);
+    return MSHM_OK;
+}
+
+int
+commits_reply(struct core *core, struct session *session)
+{
+    struct commit_queue *queue = core->commits;
+    if (queue->catalogue_changed <= core->visible) {
+        control_reply(core, session, session->control.message.head.status);
+        return MSHM_OK;
+    }
+    if (!ring_reserve(&queue->commits))
+        return MSHM_NO_MEMORY;
+    commit_enqueue(core, session, 0, COMMIT_CONTROL, true);
+    return MSHM_OK;
+}
+
+int
+commits_sync(struct core *core, struct session *session, uint64_t sequence)
+{
+    struct commit_ring *syncs = &core->commits->syncs;
+    if (!ring_reserve(syncs))
+        return MSHM_NO_MEMORY;
+    *ring_at(syncs, syncs->tail++) = (struct commit){
+        .session = session,
+        .sequence = sequence,
+        .batch = wal_sync_request(core->wal),
+        .kind = sequence == 0 ? COMMIT_CONTROL : COMMIT_REQUEST,
+    };
+    session->unanswered++;
+    return MSHM_OK;
+}
+
+/* --- answering --------------------------------------------------------------------------------------------------- */
+
+static void
+commit_answer(struct core *core, const struct commit *commit, int status, mshm_timestamp timestamp)
+{
+    if (commit->kind == COMMIT_OF_NOBODY)
+        return;
+    assert(commit->session->unanswered > 0);
+    commit->session->unanswered--;
+    if (commit->kind == COMMIT_REQUEST)
+        mshm_completion_post(commit->session->segment, commit->sequence, status, timestamp);
+    else
+        control_reply(core, commit->session,
+                      status == MSHM_OK ? commit->session->control.message.head.status : status);
+}
+
+/* After the fence that follows the posting of a batch: pairs with the fence between a waiter's store of `waiting` and
+ * its last look at `done`. */
+static uint64_t
+answer_wake(struct core *core, struct session *session, uint64_t sequence)
+{
+    if (!mshm_completion_waiter(session->segment, sequence))
+        return 0;
+    unsigned place = (unsigned)((sequence - 1) % MSHM_RING_CAPACITY);
+    core->env->wake(core->env->context, &session->segment->completions[place].done);
+    return 1;
+}
+
+static uint64_t
+ring_wake(struct core *core, const struct commit_ring *ring, uint64_t from, uint64_t to)
+{
+    uint64_t woken = 0;
+    for (uint64_t i = from; i != to; i++) {
+        const struct commit *commit = ring_at(ring, i);
+        if (commit->kind == COMMIT_REQUEST)
+            woken += answer_wake(core, commit->session, commit->sequence);
+    }
+    return woken;
+}
+
+static uint64_t
+refused_wake(struct core *core)
+{
+    struct commit_queue *queue = core->commits;
+    uint64_t woken = 0;
+    for (uint32_t i = 0; i < queue->refused_count; i++)
+        woken += answer_wake(core, queue->refused[i].session, queue->refused[i].sequence);
+    queue->refused_count = 0;
+    return woken;
+}
+
+void
+commits_refuse(struct core *core, struct session *session, uint64_t sequence, int status)
+{
+    struct commit_queue *queue = core->commits;
+    mshm_completion_post(session->segment, sequence, status, 0);
+    MACE_KILL_POINT("core:refused");
+    if (status == MSHM_CONFLICT)
+        session->conflicts++;
+    mshm_counter_add(status == MSHM_CONFLICT ? &core->figures->counters.conflicts
+                                             : &core->figures->counters.refused,
+                     1);
+    if (queue->refused_count == REFUSED_CAPACITY) {
+        mshm_full_fence(); /* see answer_wake */
+        mshm_counter_add(&core->figures->counters.wakes, refused_wake(core));
+    }
+    queue->refused[queue->refused_count++] = (struct refusal){session, sequence};
+}
+
+/* Makes every commit up to the queue's place `to` visible: after all their entries stand in the index. */
+static void
+visible_publish(struct core *core, uint64_t to)
+{
+    mshm_timestamp newest = ring_at(&core->commits->commits, to - 1)->timestamp;
+    if (newest == core->visible)
+        return;
+    MACE_KILL_POINT("core:before_visible");
+    core->visible = newest;
+    AO_store_release(&core->store->visible, newest); /* pairs with mshm_snapshot_register */
+    MACE_KILL_POINT("core:visible");
+}
+
+/* Figures of the commits that were just answered. */
+static void
+answered_count(struct core *core, uint64_t from, uint64_t to)
+{
+    struct mshm_figures *figures = core->figures;
+    uint64_t now_ns = core->env->clock_ns(core->env->context), commits = 0, syncs = 0;
+    for (uint64_t i = from; i != to; i++) {
+        const struct commit *commit = ring_at(&core->commits->commits, i);
+        if (commit->kind != COMMIT_REQUEST)
+            continue;
+        mshm_histogram_add(commit->sync ? &figures->commit_sync_latency : &figures->commit_latency,
+                           now_ns - commit->copied_ns);
+        commits++;
+        syncs += commit->sync;
+    }
+    mshm_counter_add(&figures->counters.commits, commits);
+    mshm_counter_add(&figures->counters.commits_sync, syncs);
+    mshm_counter_add(&figures->counters.batches, 1);
+    mshm_histogram_add(&figures->batch_commits, commits);
+}
+
+static void
+commits_answer(struct core *core, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i != to; i++) {
+        const struct commit *commit = ring_at(&core->commits->commits, i);
+        if (commit->kind == COMMIT_REQUEST)
+            commit->session->commits++;
+        commit_answer(core, commit, MSHM_OK, commit->timestamp);
+    }
+}
+
+static uint64_t
+ring_ready(const struct commit_ring *ring, uint64_t done)
+{
+    uint64_t to = ring->head;
+    while (to != ring->tail && ring_at(ring, to)->batch <= done)
+        to++;
+    return to;
+}
+
+bool
+commits_publish(struct core *core)
+{
+    struct commit_queue *queue = core->commits;
+    uint64_t commits = queue->commits.head, syncs = queue->syncs.head;
+    uint64_t commits_to = ring_ready(&queue->commits, wal_done(core->wal));
+    uint64_t syncs_to =
+        syncs == queue->syncs.tail ? syncs : ring_ready(&queue->syncs, wal_synced(core->wal));
+    if (commits == commits_to && syncs == syncs_to && queue->refused_count == 0)
+        return false;
+    if (commits != commits_to)
+        visible_publish(core, commits_to);
+    commits_answer(core, commits, commits_to);
+    for (uint64_t i = syncs; i != syncs_to; i++)
+        commit_answer(core, ring_at(&queue->syncs, i), MSHM_OK, 0);
+    MACE_KILL_POINT("core:answered");
+
+    mshm_full_fence(); /* see answer_wake */
+    uint64_t woken = ring_wake(core, &queue->commits, commits, commits_to) +
+                     ring_wake(core, &queue->syncs, syncs, syncs_to) + refused_wake(core);
+    if (woken > 0)
+        mshm_counter_add(&core->figures->counters.wakes, woken);
+    MACE_KILL_POINT("core:woken");
+    queue->commits.head = commits_to;
+    queue->syncs.head = syncs_to;
+    if (commits != commits_to)
+        answered_count(core, commits, commits_to);
+    return true;
+}
+
+void
+commits_poison(struct core *core)
+{
+    struct commit_queue *queue = core->commits;
+    uint64_t commits = queue->commits.head, syncs = queue->syncs.head;
+    for (uint64_t i = commits; i != queue->commits.tail; i++)
+        commit_answer(core, ring_at(&queue->commits, i), MSHM_UNKNOWN_OUTCOME, 0);
+    for (uint64_t i = syncs; i != queue->syncs.tail; i++)
+        commit_answer(core, ring_at(&queue->syncs, i), MSHM_IO, 0);
+    mshm_full_fence(); /* see answer_wake */
+    ring_wake(core, &queue->commits, commits, queue->commits.tail);
+    ring_wake(core, &queue->syncs, syncs, queue->syncs.tail);
+    refused_wake(core);
+    queue->commits.head = queue->commits.tail;
+    queue->syncs.head = queue->syncs.tail;
+}
+
+bool
+commits_idle(const struct commit_queue *queue)
+{
+    return queue->commits.head == queue->commits.tail && queue->syncs.head == queue->syncs.tail &&
+           queue->refused_count == 0;
+}
+
+mshm_timestamp
+commits_pinned(const struct commit_queue *queue)
+{
+    return queue->pinned;
+}

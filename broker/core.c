@@ -1,0 +1,416 @@
+/* core.c - the loop: what one turn does, and how the parts are put together and taken apart.
+ *
+ *   turn: completions -> control requests that waited -> requests of the rings -> the log's batch -> visible, answers,
+ *         wakes -> one leaf that was put off -> sessions that ended -> (every millisecond) pruning, reclaiming, expiry
+ */
+#include "core.h"
+
+#include <stdlib.h>
+
+#include "commit.h"
+#include "control.h"
+#include "core_parts.h"
+#include "expire.h"
+#include "kill_point.h"
+#include "mshm/status.h"
+#include "sessions.h"
+
+enum {
+    COMPLETIONS = 32,             /* taken per call of env.poll */
+    MAINTAIN_NS = 1000 * 1000,    /* between two rounds of pruning and reclaiming */
+    LINGER_NS = 10 * 1000 * 1000, /* the same while nothing changes and a reader holds things up */
+    MARK_NS = 50 * 1000 * 1000,   /* idle for that long: the log gets a durable mark */
+    TEND_LEAVES = 4,              /* per maintenance */
+    RESERVE_SHARE = 32,           /* part of the cache kept for deletes and housekeeping */
+};
+
+enum { STOP_NOT, STOP_DRAINS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
+
+void
+core_options_init(struct core_options *options)
+{
+    *options = (struct core_options){
+        .cache_size = UINT64_C(256) << 20,
+        .map_capacity = UINT64_C(1) << 22,
+        .page_size = 8192,
+        .segment_size = UINT64_C(64) << 20,
+        .log_mapping = true,
+        .max_sessions = MSHM_MAX_SESSIONS,
+        .revoke_after_ns = UINT64_C(20) * 1000 * 1000,
+    };
+}
+
+uint64_t
+core_store_size(const struct core_options *options)
+{
+    struct mshm_store_geometry geometry;
+    mshm_store_geometry_compute(options->cache_size, options->map_capacity, &geometry);
+    return geometry.store_size;
+}
+
+/* --- building ----------------------------------------------------------------------------------------------------- */
+
+static bool
+options_valid(const struct core_options *options)
+{
+    return options->cache_size >= 16 * MSHM_MAX_FRAME && options->map_capacity >= 2 &&
+           options->map_capacity <= MSHM_MAX_PIDS && options->page_size >= 4096 &&
+           options->page_size <= MSHM_MAX_FRAME &&
+           (options->page_size & (options->page_size - 1)) == 0 && options->max_sessions >= 1 &&
+           options->max_sessions <= MSHM_MAX_SESSIONS;
+}
+
+static int
+store_create(struct core *core)
+{
+    static const uint8_t no_id[16];
+    mshm_store_geometry_compute(core->options.cache_size, core->options.map_capacity,
+                                &core->geometry);
+    if (core->env->store_back(core->env->context, 0, core->geometry.map_offset) != 0)
+        return MSHM_FULL;
+    mshm_store_init(core->base, &core->geometry, 0, no_id, 0);
+    core->store = (struct mshm_store *)core->base;
+    core->figures = (struct mshm_figures *)(core->base + core->geometry.counters_offset);
+    return mshm_view_init(&core->view, core->base, core->geometry.store_size, NULL);
+}
+
+static int
+frames_start(struct core *core)
+{
+    uint64_t reserve = core->geometry.frames_size / RESERVE_SHARE;
+    struct frames_options options = {
+        .frames_size = core->geometry.frames_size,
+        .reserve_size = reserve > MSHM_MAX_FRAME ? reserve : MSHM_MAX_FRAME,
+        .revoke_after_ns = core->options.revoke_after_ns,
+    };
+    return frames_create(&core->frames, &options, core->env, core->base, &core->geometry,
+                         sessions_lanes, core);
+}
+
+static int
+index_start(struct core *core)
+{
+    struct tree_options options = {
+        .page_size = core->options.page_size,
+        .history_limit = core->options.history_limit != 0 ? core->options.history_limit
+                                                          : core->options.cache_size / 4,
+    };
+    int status = tree_create(&core->tree, &options, core->env, core->frames, &core->snapshots,
+                             &core->view, &core->figures->counters);
+    if (status != MSHM_OK)
+        return status;
+    tree_set_collect(core->tree, core_collect, core);
+    struct mshm_catalogue_entry *entries =
+        (struct mshm_catalogue_entry *)(core->base + core->geometry.catalogue_offset);
+    return catalogue_create(&core->catalogue, core->tree, entries, MSHM_MAX_BUCKETS,
+                            core->options.page_size);
+}
+
+int
+core_create(struct core **result, const struct core_options *options, const struct env *env,
+            void *store)
+{
+    int status;
+    if (!options_valid(options))
+        return MSHM_INVALID;
+    struct core *core = calloc(1, sizeof(*core));
+    if (core == NULL)
+        return MSHM_NO_MEMORY;
+    core->options = *options;
+    core->env = env;
+    core->base = store;
+    if ((status = store_create(core)) != MSHM_OK ||
+        (status = sessions_create(&core->sessions, options->max_sessions)) != MSHM_OK ||
+        (status = commits_create(&core->commits)) != MSHM_OK ||
+        (status = snapshots_init(&core->snapshots)) != MSHM_OK ||
+        (status = frames_start(core)) != MSHM_OK || (status = index_start(core)) != MSHM_OK ||
+        (status = outcomes_create(&core->outcomes)) != MSHM_OK) {
+        core_destroy(core);
+        return status;
+    }
+    *result = core;
+    return MSHM_OK;
+}
+
+void
+core_destroy(struct core *core)
+{
+    if (core == NULL)
+        return;
+    if (core->wal != NULL)
+        wal_close(core->wal);
+    outcomes_destroy(core->outcomes);
+    catalogue_destroy(core->catalogue);
+    tree_destroy(core->tree);
+    frames_destroy(core->frames);
+    snapshots_fini(&core->snapshots);
+    commits_destroy(core->commits);
+    sessions_destroy(core->sessions);
+    free(core);
+}
+
+int
+core_recover(struct core *core, bool create, char *why, size_t why_size)
+{
+    int status = recovery_run(core, create, why, why_size);
+    if (status != MSHM_OK)
+        return status;
+    core->now_ns = core->started_ns = core->env->clock_ns(core->env->context);
+    core->expiry_ns = UINT64_MAX;
+    core->dirty = core->unmarked = true;
+    return MSHM_OK;
+}
+
+/* --- one turn ----------------------------------------------------------------------------------------------------- */
+
+int
+core_log_turn(struct core *core, bool *moved)
+{
+    struct env_completion completions[COMPLETIONS];
+    int status = wal_flush(core->wal);
+    if (wal_idle(core->wal))
+        return status;
+    unsigned count = core->env->poll(core->env->context, completions, COMPLETIONS);
+    for (unsigned i = 0; i < count && status == MSHM_OK; i++)
+        if (completions[i].tag >= CORE_TAG_WAL && completions[i].tag < CORE_TAG_WAL + CORE_WAL_TAGS)
+            status = wal_complete(core->wal, &completions[i]);
+    if (moved != NULL && count > 0)
+        *moved = true;
+    return status;
+}
+
+/* The first failed write or sync ends the incarnation: what the disk holds now only a recovery can tell. Liveness says so
+ * before anybody is answered, so that no client tries again here. */
+static void
+core_poison(struct core *core)
+{
+    core->poisoned = true;
+    AO_int_store_release(&core->store->liveness, MSHM_LIVENESS_POISONED);
+    core->env->log(core->env->context, ENV_LOG_ERROR,
+                   "a write or sync of the log failed: nothing more is acknowledged");
+    commits_poison(core);
+    control_retry(core);
+}
+
+void
+core_collect(void *argument)
+{
+    struct core *core = argument;
+    snapshots_collect(&core->snapshots, core->store, sessions_snapshots, core, core->now_ns);
+}
+
+static mshm_timestamp
+oldest_snapshot(const struct core *core)
+{
+    return core->snapshots.count > 0 ? core->snapshots.list[0] : core->snapshots.horizon;
+}
+
+static void
+core_report(struct core *core)
+{
+    struct mshm_counters *counters = &core->figures->counters;
+    frames_report(core->frames, counters);
+    AO_store(&counters->visible, core->visible);
+    AO_store(&counters->snapshots, core->snapshots.count);
+    AO_store(&counters->buckets, catalogue_count(core->catalogue));
+}
+
+static void
+core_maintain(struct core *core)
+{
+    core->dirty = false;
+    core->maintained_ns = core->now_ns;
+    core_collect(core);
+    frames_reclaim(core->frames, false);
+    bool more = tree_tend(core->tree, TEND_LEAVES);
+    more = expire_run(core) || more;
+    more = catalogue_reap(core->catalogue, oldest_snapshot(core)) || more;
+    core->pressed = more;
+    uint64_t expiry = expire_due_ns(core);
+    core->expiry_ns = expiry == UINT64_MAX ? UINT64_MAX : core->now_ns + expiry;
+    outcomes_expire(core->outcomes, core->now_ns - core->started_ns);
+    sessions_look(core);
+    core_report(core);
+}
+
+/* Nanoseconds until maintenance is due: 0 = now, UINT64_MAX = there is no reason for it. */
+static uint64_t
+maintain_due_ns(const struct core *core)
+{
+    uint64_t interval = UINT64_MAX;
+    if (core->dirty || core->pressed)
+        interval = MAINTAIN_NS;
+    else if (frames_pending(core->frames) || catalogue_reap_pending(core->catalogue))
+        interval = LINGER_NS;
+    uint64_t since = core->now_ns - core->maintained_ns;
+    uint64_t due = interval == UINT64_MAX ? UINT64_MAX : since >= interval ? 0 : interval - since;
+    uint64_t expiry = core->expiry_ns > core->now_ns ? core->expiry_ns - core->now_ns : 0;
+    return expiry < due ? expiry : due;
+}
+
+static uint64_t
+mark_due_ns(const struct core *core)
+{
+    uint64_t since = core->now_ns - core->committed_ns;
+    if (!core->unmarked || !commits_idle(core->commits))
+        return UINT64_MAX;
+    return since >= MARK_NS ? 0 : MARK_NS - since;
+}
+
+/* What can wait until the answers are out. Returns how long the host may sleep. */
+static uint64_t
+core_housekeeping(struct core *core)
+{
+    uint64_t maintain = maintain_due_ns(core);
+    if (maintain == 0) {
+        core_maintain(core);
+        maintain = maintain_due_ns(core);
+    }
+    uint64_t mark = mark_due_ns(core);
+    if (mark == 0 && wal_idle(core->wal)) {
+        wal_mark(core->wal);
+        core->unmarked = false;
+        mark = UINT64_MAX;
+    }
+    return maintain < mark ? maintain : mark;
+}
+
+/* An orderly stop, after the rings are drained: a sync, then the mark that lets a recovery find the end at once. */
+static void
+core_stop_turn(struct core *core)
+{
+    if (core->stop_stage == STOP_DRAINS) {
+        if (!sessions_drained(core) || !commits_idle(core->commits))
+            return;
+        MACE_KILL_POINT("core:stopping");
+        core->stop_ticket = wal_sync_request(core->wal);
+        core->stop_stage = STOP_SYNCS;
+    } else if (core->stop_stage == STOP_SYNCS) {
+        if (wal_synced(core->wal) < core->stop_ticket || !wal_idle(core->wal))
+            return;
+        wal_mark(core->wal);
+        core->unmarked = false;
+        core->stop_stage = STOP_MARKS;
+    } else if (wal_idle(core->wal)) {
+        core->stop_stage = STOP_DONE;
+        core->stopped = true;
+    }
+}
+
+/* Everything between the first completion and the last wake. MSHM_IO: poison. */
+static int
+core_serve(struct core *core, bool *done)
+{
+    int status = core_log_turn(core, done);
+    if (status != MSHM_OK)
+        return status;
+    if (core->sessions->controls_waiting > 0)
+        *done = control_retry(core) || *done;
+    mshm_timestamp applied = core->applied;
+    *done = sessions_drain(core) || *done;
+    if (core->applied != applied) {
+        core->committed_ns = core->now_ns;
+        core->unmarked = true;
+    }
+    status = wal_flush(core->wal);
+    if (status != MSHM_OK)
+        return status;
+    *done = commits_publish(core) || *done;
+    if (core->applied != applied) /* while the clients read their answers */
+        core->pressed = tree_tend(core->tree, 1) || core->pressed;
+    return MSHM_OK;
+}
+
+bool
+core_step(struct core *core, uint64_t *wait_ns)
+{
+    bool done = false;
+    *wait_ns = UINT64_MAX;
+    core->now_ns = core->env->clock_ns(core->env->context);
+    core->sessions->stirred = false;
+    mshm_counter_add(&core->figures->counters.loops, 1);
+    if (core->stopped || core->poisoned)
+        return sessions_settle(core);
+    if (core_serve(core, &done) != MSHM_OK) {
+        core_poison(core);
+        return true;
+    }
+    done = sessions_settle(core) || done;
+    *wait_ns = core_housekeeping(core);
+    unsigned stage = core->stop_stage;
+    if (core->stopping)
+        core_stop_turn(core);
+    return done || core->stop_stage != stage;
+}
+
+/* --- the end, and reports ----------------------------------------------------------------------------------------- */
+
+void
+core_stop(struct core *core)
+{
+    if (core->stopping)
+        return;
+    core->stopping = true;
+    core->stop_stage = STOP_DRAINS;
+    sessions_stop(core, true);
+}
+
+void
+core_stop_cancel(struct core *core)
+{
+    core->stopping = core->stopped = false;
+    core->stop_stage = STOP_NOT;
+    sessions_stop(core, false);
+}
+
+bool
+core_stopped(const struct core *core)
+{
+    return core->stopped;
+}
+
+bool
+core_poisoned(const struct core *core)
+{
+    return core->poisoned;
+}
+
+uint64_t
+core_incarnation(const struct core *core)
+{
+    return core->manifest.incarnation;
+}
+
+const uint8_t *
+core_database_id(const struct core *core)
+{
+    return core->manifest.database_id;
+}
+
+struct check {
+    struct core *core;
+    const char **why;
+};
+
+static int
+bucket_check(const struct catalogue_bucket *bucket, void *argument)
+{
+    struct check *check = argument;
+    struct mshm_tree_ref ref = {.bucket = bucket->id, .root = bucket->root};
+    uint64_t live;
+    return tree_check(check->core->tree, ref, &live, check->why);
+}
+
+int
+core_check(struct core *core, const char **why)
+{
+    struct check check = {core, why};
+    int status = catalogue_each(core->catalogue, bucket_check, &check);
+    if (status == MSHM_OK)
+        status = frames_check(core->frames, why);
+    if (status == MSHM_OK && core->visible > core->applied) {
+        *why = "a commit is visible that was never applied";
+        status = MSHM_CORRUPT;
+    }
+    return status;
+}

@@ -1,0 +1,134 @@
+/* expire.c - taking old snapshots from those who keep too much.
+ *
+ * An expired snapshot is marked in the broker's private table first, which refuses its commits, and in the session
+ * (release), which every read looks at after its bytes were copied; only then are the snapshots collected without it, so
+ * nothing pruned without it is published before the mark. Only snapshots below the horizon are taken: no transaction
+ * that begins now can get one of those. A mark only grows and a process's snapshots never go back, so a mark never hits
+ * a later transaction of the same lane.
+ */
+#include "expire.h"
+
+#include <stdio.h>
+
+#include "sessions.h"
+
+enum { PRUNE_LEAVES = 32 /* rebuilt per call */ };
+
+/* Marks one lane if it still holds `snapshot`. */
+static bool
+lane_expire(struct core *core, struct session *session, uint32_t lane, mshm_timestamp snapshot)
+{
+    struct lane_watch *watch = &session->watch[lane];
+    if (AO_load(&session->segment->lanes[lane].snapshot) != snapshot || watch->expired >= snapshot)
+        return false;
+    watch->expired = snapshot;
+    /* pairs with mshm_snapshot_expired after the reader's fence */
+    AO_store_release(&session->segment->expired[lane], snapshot);
+    mshm_counter_add(&core->figures->counters.snapshots_expired, 1);
+    return true;
+}
+
+static void
+expire_log(struct core *core, const struct session *session, mshm_timestamp snapshot,
+           const char *why)
+{
+    char line[160];
+    snprintf(line, sizeof(line), "session %llu (pid %llu): snapshot %llu expired: %s",
+             (unsigned long long)session->number, (unsigned long long)session->pid,
+             (unsigned long long)snapshot, why);
+    core->env->log(core->env->context, ENV_LOG_INFO, line);
+}
+
+/* Every lane that holds `snapshot`. */
+static bool
+snapshot_expire(struct core *core, mshm_timestamp snapshot)
+{
+    bool expired = false;
+    for (uint32_t i = 0; i < core->sessions->count; i++) {
+        struct session *session = core->sessions->table[i];
+        if (session->state == SESSION_DRAINED)
+            continue;
+        for (uint32_t lane = sessions_lane_count(session); lane > 0; lane--) {
+            if (!lane_expire(core, session, lane - 1, snapshot))
+                continue;
+            expire_log(core, session, snapshot, "it kept too many old versions");
+            expired = true;
+        }
+    }
+    return expired;
+}
+
+/* Nanoseconds until the lane's snapshot is too old: 0 = now, UINT64_MAX = it keeps nothing. */
+static uint64_t
+lane_due_ns(const struct core *core, const struct lane_watch *watch)
+{
+    if (watch->snapshot <= watch->expired || watch->snapshot >= core->snapshots.horizon)
+        return UINT64_MAX;
+    uint64_t age = core->now_ns - watch->since_ns;
+    return age >= core->options.snapshot_max_age_ns ? 0 : core->options.snapshot_max_age_ns - age;
+}
+
+static bool
+aged_expire(struct core *core)
+{
+    bool expired = false;
+    if (core->options.snapshot_max_age_ns == 0)
+        return false;
+    for (uint32_t i = 0; i < core->sessions->count; i++) {
+        struct session *session = core->sessions->table[i];
+        if (session->state == SESSION_DRAINED)
+            continue;
+        for (uint32_t lane = 0; lane < session->lanes_high; lane++) {
+            struct lane_watch *watch = &session->watch[lane];
+            if (lane_due_ns(core, watch) != 0 || !lane_expire(core, session, lane, watch->snapshot))
+                continue;
+            expire_log(core, session, watch->snapshot, "it was too old");
+            expired = true;
+        }
+    }
+    return expired;
+}
+
+uint64_t
+expire_due_ns(const struct core *core)
+{
+    uint64_t due = UINT64_MAX;
+    if (core->options.snapshot_max_age_ns == 0)
+        return due;
+    for (uint32_t i = 0; i < core->sessions->count; i++) {
+        const struct session *session = core->sessions->table[i];
+        for (uint32_t lane = 0; lane < session->lanes_high; lane++) {
+            uint64_t lane_due = lane_due_ns(core, &session->watch[lane]);
+            due = lane_due < due ? lane_due : due;
+        }
+    }
+    return due;
+}
+
+/* The costliest snapshot goes; the next one only after pruning has shown what that gave back. */
+static bool
+history_expire(struct core *core)
+{
+    if (core->pruning || tree_history_excess(core->tree) == 0)
+        return false;
+    mshm_timestamp snapshot = tree_history_costliest(core->tree);
+    if (snapshot == 0 && core->snapshots.count > 0)
+        snapshot = core->snapshots.list[0];
+    if (snapshot != 0 && snapshot < core->snapshots.horizon)
+        snapshot_expire(core, snapshot);
+    return true;
+}
+
+bool
+expire_run(struct core *core)
+{
+    bool aged = aged_expire(core);
+    bool costly = history_expire(core);
+    if (aged || costly) {
+        core_collect(core);
+        core->pruning = true;
+    }
+    if (core->pruning)
+        core->pruning = tree_history_prune(core->tree, PRUNE_LEAVES);
+    return aged || costly || core->pruning;
+}
