@@ -17,6 +17,7 @@
 #include "mshm/counters.h"
 #include "mshm/inner.h"
 #include "mshm/protocol.h"
+#include "page_read.h"
 
 enum {
     WALK_LEVEL_ANY = 256,
@@ -137,29 +138,45 @@ walk_sideways(struct walk *walk, int order, mshm_pid right)
     return MSHM_OK;
 }
 
+/* The first word of a page's header, loaded once. */
+struct identity {
+    unsigned magic, kind, level;
+    uint32_t bucket;
+};
+static inline struct identity
+identity_load(const uint8_t *frame)
+{
+    uint64_t word = page_word(frame, 0);
+    return (struct identity){
+        .magic = (unsigned)word & 0xffff,
+        .kind = (unsigned)(word >> 16) & 0xff,
+        .level = (unsigned)(word >> 24) & 0xff,
+        .bucket = (uint32_t)(word >> 32),
+    };
+}
+
 /* Chooses the child of the inner page visited last, or goes sideways. */
 static inline int
-walk_child(struct walk *walk, const struct mshm_page *page, const void *key, size_t key_size,
-           int below)
+walk_child(struct walk *walk, unsigned level, const void *key, size_t key_size, int below)
 {
     mshm_pid child;
     uint32_t index;
     int status = mshm_inner_find(walk->frame, walk->size, key, key_size, below, &child, &index);
     if (status != MSHM_OK)
         return status;
-    if (index == 0 || index >= page->key_count) {
+    if (index == 0 || index >= page_counts_load(walk->frame).key_count) {
         int order;
         mshm_pid right;
         status = walk_compare(walk, key, key_size, below, &order, &right);
         if (status != MSHM_OK)
             return status;
         if (order != 0) {
-            walk->level = page->level;
+            walk->level = level;
             return walk_sideways(walk, order, right);
         }
     }
     walk->pid = child;
-    walk->level = page->level - 1u;
+    walk->level = level - 1;
     return MSHM_OK;
 }
 
@@ -169,20 +186,20 @@ static int
 walk_to_leaf(struct walk *walk, const void *key, size_t key_size, int below, uint64_t hash)
 {
     while (walk->hops++ < MSHM_MAX_HOPS) {
+        struct identity page = {0};
         int status = walk_locate(walk, hash);
         if (status == MSHM_BUSY || status == MSHM_CORRUPT)
             return status;
-        const struct mshm_page *page = (const struct mshm_page *)walk->frame;
-        if (status == MSHM_OK &&
-            (page->magic != MSHM_PAGE_MAGIC || page->bucket != walk->tree.bucket ||
-             (walk->level != WALK_LEVEL_ANY && page->level != walk->level)))
-            status = MSHM_NOT_FOUND;
-        if (status == MSHM_OK && page->kind == MSHM_PAGE_LEAF && page->level == 0) {
+        if (status == MSHM_OK)
+            page = identity_load(walk->frame);
+        int fits = page.magic == MSHM_PAGE_MAGIC && page.bucket == walk->tree.bucket &&
+                   (walk->level == WALK_LEVEL_ANY || page.level == walk->level);
+        if (fits && page.kind == MSHM_PAGE_LEAF && page.level == 0) {
             walk->level = 0;
             return MSHM_OK;
         }
-        if (status == MSHM_OK && page->kind == MSHM_PAGE_INNER && page->level > 0)
-            status = walk_child(walk, page, key, key_size, below);
+        if (fits && page.kind == MSHM_PAGE_INNER && page.level > 0)
+            status = walk_child(walk, page.level, key, key_size, below);
         else
             status = walk_restart(walk);
         if (status != MSHM_OK)
@@ -258,10 +275,10 @@ get_copy(struct get *get, const struct mshm_version *version)
 static int
 get_history(const struct walk *walk, struct get *get, mshm_timestamp snapshot)
 {
-    const struct mshm_page *page = (const struct mshm_page *)walk->frame;
+    const uint8_t *frame = walk->frame;
     for (unsigned i = 0; i < WALK_HISTORY_MAX; i++) {
-        AO_t word = AO_load_acquire(&page->history); /* pairs with the broker's release */
-        const uint8_t *frame;
+        /* pairs with the broker's release */
+        AO_t word = AO_load_acquire(&((const struct mshm_page *)frame)->history);
         uint32_t size;
         struct mshm_version version;
         if (mshm_map_state(word) == MSHM_MAP_NONE)
@@ -271,9 +288,9 @@ get_history(const struct walk *walk, struct get *get, mshm_timestamp snapshot)
         if (mshm_map_state(word) != MSHM_MAP_RESIDENT ||
             !frame_locate(walk->view, word, &frame, &size))
             return MSHM_CORRUPT;
-        page = (const struct mshm_page *)frame;
-        if (page->magic != MSHM_PAGE_MAGIC || page->kind != MSHM_PAGE_HISTORY ||
-            page->bucket != walk->tree.bucket)
+        struct identity page = identity_load(frame);
+        if (page.magic != MSHM_PAGE_MAGIC || page.kind != MSHM_PAGE_HISTORY ||
+            page.bucket != walk->tree.bucket)
             return MSHM_CORRUPT;
         int found = mshm_leaf_get(frame, size, get->key, get->key_size, get->hash, snapshot, NULL,
                                   &version, NULL);
@@ -366,54 +383,6 @@ mshm_get(const struct mshm_view *view, struct mshm_lane *lane, const AO_t *expir
 
 /* --- the copy of a leaf ------------------------------------------------------------------------------------------ */
 
-/* End of the last of `count` tail entries, in bytes; 0 when it does not fit the frame. */
-static uint32_t
-heap_end(const uint8_t *frame, uint32_t size, unsigned count)
-{
-    const struct mshm_leaf *leaf = (const struct mshm_leaf *)frame;
-    uint32_t at = (uint32_t)leaf->tail_slots[count - 1] * 4;
-    struct mshm_entry entry;
-    if (at > size - sizeof(entry))
-        return 0;
-    memcpy(&entry, frame + at, sizeof(entry));
-    uint32_t end = at + mshm_entry_size(entry.key_size, entry.value_size);
-    return end <= size ? end : 0;
-}
-
-/* Copies what counts of a leaf: header, the counted part of the tail, the base and the used part of the heap. The hash
- * buckets stay behind (the copy says that it has none): a scan does not use them. Everything that the broker may be
- * writing is left out or loaded as a word. Returns the copy's size, or 0 when the frame does not hold together. */
-static uint32_t
-leaf_copy(const uint8_t *frame, uint32_t size, uint8_t *copy)
-{
-    const struct mshm_leaf *leaf = (const struct mshm_leaf *)frame;
-    struct mshm_leaf *to = (struct mshm_leaf *)copy;
-    AO_t count = AO_load_acquire(&leaf->page.tail_count); /* pairs with mshm_leaf_append */
-    if (count > MSHM_TAIL_CAPACITY)
-        return 0;
-    AO_t history = AO_load_acquire(&leaf->page.history);
-    const size_t words = offsetof(struct mshm_page, tail_count);
-    const size_t rest = offsetof(struct mshm_page, key_count);
-    memset(copy, 0, sizeof(*to));
-    memcpy(copy, frame, words);
-    memcpy(copy + rest, frame + rest, sizeof(struct mshm_page) - rest);
-    to->page.tail_count = count;
-    to->page.history = history;
-    for (unsigned i = 0; i < (count + 7) / 8; i++)
-        to->tail_fingerprints[i] = AO_load(&leaf->tail_fingerprints[i]);
-    memcpy(to->tail_slots, leaf->tail_slots, count * sizeof(to->tail_slots[0]));
-
-    uint32_t base_begin =
-        (uint32_t)(sizeof(*to) + (uint32_t)to->page.hash_count * sizeof(struct mshm_hash_bucket));
-    uint32_t base_end = (uint32_t)to->page.base_end * 4;
-    uint32_t end = count == 0 ? base_end : heap_end(frame, size, (unsigned)count);
-    if (base_begin > base_end || base_end > size || end < base_end)
-        return 0;
-    memcpy(copy + base_begin, frame + base_begin, end - base_begin);
-    to->page.hash_count = 0;
-    return end;
-}
-
 /* One try inside a bracket: *copy_size is set on MSHM_OK. */
 static int
 copy_try(struct walk *walk, const void *key, size_t key_size, int below, void *copy,
@@ -423,7 +392,7 @@ copy_try(struct walk *walk, const void *key, size_t key_size, int below, void *c
     if (status != MSHM_OK)
         return status;
     frame_hint(walk->view, walk->frame);
-    *copy_size = leaf_copy(walk->frame, walk->size, copy);
+    *copy_size = mshm_leaf_clone(walk->frame, walk->size, copy);
     return *copy_size != 0 ? MSHM_OK : MSHM_CORRUPT;
 }
 

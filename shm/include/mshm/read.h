@@ -36,7 +36,7 @@ int mshm_get(const struct mshm_view *view, struct mshm_lane *lane, const AO_t *e
 /* Copies the whole leaf that covers `key` (or, with below, the keys just below it; key_size 0 and below = 0: the first
  * leaf; `last` set: the last leaf, key ignored) into `copy` (64 KiB, 64-aligned). The copy is private and immutable:
  * everything a snapshot may see in it stays right for that snapshot. *copy_size is the bytes that are meaningful and to
- * be given to the leaf functions as frame size; the copy has no hash buckets. `hint` may be 0 or a pid to try first.
+ * be given to the leaf functions as frame size. `hint` may be 0 or a pid to try first.
  * Codes as mshm_get; MSHM_NOT_FOUND: the bucket was dropped, or nothing can be below (an empty key). */
 enum mshm_leaf_where { MSHM_LEAF_AT = 0, MSHM_LEAF_BELOW = 1, MSHM_LEAF_LAST = 2 };
 int mshm_leaf_copy(const struct mshm_view *view, struct mshm_lane *lane, const AO_t *expired,
