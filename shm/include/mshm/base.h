@@ -41,13 +41,13 @@ enum {
 
 /* Pairs with another mshm_full_fence (or a full fence inside a read-modify-write) of the other side: orders every
  * earlier load and store before every later one. A locked read-modify-write on a private word is a full fence on
- * x86-64 and cheaper than the mfence of AO_nop_full there. */
+ * x86-64 and cheaper than the mfence of AO_nop_full there; it adds 1, because clang turns the addition of 0 into mfence. */
 static inline void
 mshm_full_fence(void)
 {
 #if defined(__x86_64__)
     AO_t private_word = 0;
-    (void)AO_fetch_and_add_full(&private_word, 0);
+    (void)AO_fetch_and_add1_full(&private_word);
 #else
     AO_nop_full();
 #endif
