@@ -48,10 +48,9 @@ fingerprint_bucket(const struct mshm_hash_bucket *bucket, uint8_t fingerprint)
     /* Two loads cover the counts and all places: 4 bytes of counts, 20 fingerprints, 8 bytes of slots. */
     const __m128i *halves = (const __m128i *)(const void *)bucket;
     __m128i needle = _mm_set1_epi8((char)fingerprint);
-    __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(halves), needle);
-    __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(halves + 1), needle);
-    return ((uint32_t)_mm_movemask_epi8(low) >> 4 | (uint32_t)_mm_movemask_epi8(high) << 12) &
-           ((1u << MSHM_BUCKET_SLOTS) - 1);
+    uint32_t low = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(needle, _mm_load_si128(halves)));
+    uint32_t high = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(needle, _mm_load_si128(halves + 1)));
+    return (low >> 4 | high << 12) & ((1u << MSHM_BUCKET_SLOTS) - 1);
 #elif defined(__ARM_NEON) && defined(__aarch64__)
     const uint8_t *places = bucket->fingerprints;
     static const uint8_t weights[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};

@@ -99,29 +99,6 @@ mshm_leaf_size(const struct mshm_leaf_spec *spec)
     return plan_make(&plan, spec);
 }
 
-/* Copies without a call when the string is short, as keys and small values are. */
-static inline void
-bytes_copy(uint8_t *to, const uint8_t *from, size_t size)
-{
-    if (size > 64) {
-        memcpy(to, from, size);
-    } else if (size >= 16) {
-        size_t at = 0;
-        for (; at + 16 <= size; at += 16)
-            memcpy(to + at, from + at, 16);
-        memcpy(to + size - 16, from + size - 16, 16);
-    } else if (size >= 8) {
-        memcpy(to, from, 8);
-        memcpy(to + size - 8, from + size - 8, 8);
-    } else if (size >= 4) {
-        memcpy(to, from, 4);
-        memcpy(to + size - 4, from + size - 4, 4);
-    } else {
-        for (size_t at = 0; at < size; at++)
-            to[at] = from[at];
-    }
-}
-
 /* Writes one entry and returns its size. The padding is zeroed, so that equal content makes equal bytes. */
 static inline uint32_t
 entry_write(uint8_t *at, const struct mshm_version *version, uint32_t skip, uint32_t key_size,
@@ -282,10 +259,10 @@ mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *ve
 {
     struct mshm_leaf *leaf = frame;
     AO_t place = AO_load(&leaf->page.tail_count); /* the broker's own word */
-    if (mshm_leaf_tail_room(frame) == 0 || version->value_size > UINT16_MAX ||
-        mshm_leaf_room(frame, frame_size) < mshm_entry_size(version->key_size, version->value_size))
-        return MSHM_FULL;
     uint32_t at = leaf_heap_end(frame, frame_size);
+    if (mshm_leaf_tail_room(frame) == 0 || version->value_size > UINT16_MAX ||
+        !frame_holds(frame_size, at, mshm_entry_size(version->key_size, version->value_size)))
+        return MSHM_FULL;
     entry_write((uint8_t *)frame + at, version, 0, version->key_size, 0);
     AO_short_store(&leaf->tail_slots[place], (uint16_t)(at / 4));
     /* The word is stored whole: readers that counted fewer entries mask the new byte away. */

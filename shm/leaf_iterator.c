@@ -40,7 +40,7 @@ iterator_tail_entry(const struct mshm_leaf_iterator *iterator, uint32_t place,
     return MSHM_OK;
 }
 
-static int
+static inline int
 iterator_base_entry(const struct mshm_leaf_iterator *iterator, uint32_t index,
                     struct entry_view *entry)
 {
@@ -173,7 +173,7 @@ iterator_tail_group(const struct mshm_leaf_iterator *iterator, uint32_t place, i
 }
 
 /* Steps over the key the iterator stands on and onto the next one. MSHM_NOT_FOUND: stands in the gap at the end. */
-static int
+static inline int
 iterator_step_forward(struct mshm_leaf_iterator *iterator)
 {
     uint32_t base = iterator->base_at += iterator->base_width;
@@ -195,7 +195,7 @@ iterator_step_forward(struct mshm_leaf_iterator *iterator)
 }
 
 /* Steps onto the key before the gap. MSHM_NOT_FOUND: stands in the gap at the beginning. */
-static int
+static inline int
 iterator_step_backward(struct mshm_leaf_iterator *iterator)
 {
     uint32_t base = iterator->base_at, tail = iterator->tail_at;
@@ -229,15 +229,13 @@ version_set(struct mshm_version *version, const struct entry_view *entry)
     version->reserved = 0;
 }
 
-/* Describes the newest version <= snapshot of the current key, with kind 0 when there is none: MSHM_OK, or
- * MSHM_CORRUPT. The key is set in either case. */
+/* Describes the newest version <= snapshot among the current key's tail entries: MSHM_OK, or MSHM_NOT_FOUND, or
+ * MSHM_CORRUPT. The key is set in the first two cases. */
 static int
-iterator_resolve(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
-                 struct mshm_version *version)
+iterator_resolve_tail(const struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
+                      struct mshm_version *version)
 {
     struct entry_view entry;
-    uint32_t prefix_size = iterator->prefix_size;
-    version->kind = 0;
     for (uint32_t i = 0; i < iterator->tail_width; i++) {
         if (iterator_tail_entry(iterator, iterator->tail_at + i, &entry) != 0)
             return MSHM_CORRUPT;
@@ -248,45 +246,70 @@ iterator_resolve(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
             return MSHM_OK;
         }
     }
-    if (iterator->base_width != 0) {
-        if (iterator_base_entry(iterator, iterator->base_at, &entry) != 0)
-            return MSHM_CORRUPT;
-        memcpy(iterator->key + prefix_size, entry.key, entry.key_size);
+    return MSHM_NOT_FOUND;
+}
+
+/* The same for the current key of the base. Without a prefix the key stands whole in the frame. */
+static inline int
+iterator_resolve_base(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
+                      struct mshm_version *version)
+{
+    struct entry_view entry;
+    uint32_t prefix_size = iterator->prefix_size;
+    if (iterator_base_entry(iterator, iterator->base_at, &entry) != 0)
+        return MSHM_CORRUPT;
+    version->key = entry.key;
+    version->key_size = (uint16_t)(prefix_size + entry.key_size);
+    if (prefix_size != 0) {
+        bytes_copy(iterator->key + prefix_size, entry.key, entry.key_size);
         version->key = iterator->key;
-        version->key_size = (uint16_t)(prefix_size + entry.key_size);
-        while (entry.timestamp > snapshot) {
-            if (!(entry.flags & MSHM_ENTRY_MORE))
-                goto invisible;
-            if (entry_load(iterator->frame, iterator->frame_size, entry.end, &entry) != 0)
-                return MSHM_CORRUPT;
-        }
-        version_set(version, &entry);
-        return MSHM_OK;
     }
-invisible:
-    version->value = NULL;
-    version->value_size = 0;
-    version->timestamp = 0;
-    version->reserved = 0;
+    while (entry.timestamp > snapshot) {
+        if (!(entry.flags & MSHM_ENTRY_MORE))
+            return MSHM_NOT_FOUND;
+        if (entry_load(iterator->frame, iterator->frame_size, entry.end, &entry) != 0)
+            return MSHM_CORRUPT;
+    }
+    version_set(version, &entry);
     return MSHM_OK;
+}
+
+/* Describes what the snapshot sees of the current key: MSHM_OK; MSHM_NOT_FOUND to skip it; MSHM_CORRUPT. */
+static inline int
+iterator_resolve(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
+                 struct mshm_version *version)
+{
+    struct mshm_version found;
+    int status = MSHM_NOT_FOUND;
+    if (iterator->tail_width != 0)
+        status = iterator_resolve_tail(iterator, snapshot, &found);
+    if (status == MSHM_NOT_FOUND && iterator->base_width != 0)
+        status = iterator_resolve_base(iterator, snapshot, &found);
+    if (status == MSHM_NOT_FOUND && iterator->has_history) {
+        found.value = NULL;
+        found.value_size = 0;
+        found.timestamp = 0;
+        found.kind = 0;
+        found.reserved = 0;
+        status = MSHM_OK;
+    }
+    if (status == MSHM_OK)
+        *version = found;
+    return status;
 }
 
 int
 mshm_leaf_iterator_next(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
                         struct mshm_version *version)
 {
-    struct mshm_version found;
     iterator->started = 1;
     for (;;) {
         int status = iterator_step_forward(iterator);
-        if (status == MSHM_OK)
-            status = iterator_resolve(iterator, snapshot, &found);
         if (status != MSHM_OK)
             return status;
-        if (found.kind != 0 || iterator->has_history) {
-            *version = found;
-            return MSHM_OK;
-        }
+        status = iterator_resolve(iterator, snapshot, version);
+        if (status != MSHM_NOT_FOUND)
+            return status;
     }
 }
 
@@ -294,7 +317,6 @@ int
 mshm_leaf_iterator_previous(struct mshm_leaf_iterator *iterator, mshm_timestamp snapshot,
                             struct mshm_version *version)
 {
-    struct mshm_version found;
     if (!iterator->started) {
         iterator->started = 1;
         iterator->base_at = iterator->key_count;
@@ -302,14 +324,11 @@ mshm_leaf_iterator_previous(struct mshm_leaf_iterator *iterator, mshm_timestamp 
     }
     for (;;) {
         int status = iterator_step_backward(iterator);
-        if (status == MSHM_OK)
-            status = iterator_resolve(iterator, snapshot, &found);
         if (status != MSHM_OK)
             return status;
-        if (found.kind != 0 || iterator->has_history) {
-            *version = found;
-            return MSHM_OK;
-        }
+        status = iterator_resolve(iterator, snapshot, version);
+        if (status != MSHM_NOT_FOUND)
+            return status;
     }
 }
 

@@ -13,6 +13,10 @@
 
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 /* Word `at` / 8 of a page's header, loaded once. */
 static inline uint64_t
 page_word(const uint8_t *frame, size_t at)
@@ -135,7 +139,7 @@ bytes_load_upto8(const uint8_t *bytes, size_t size)
 }
 
 /* Equality of two strings of one length. Short keys are the rule: no call for them. */
-static inline int
+static inline __attribute__((always_inline)) int
 bytes_equal(const uint8_t *a, const uint8_t *b, size_t size)
 {
     if (size > 32)
@@ -148,6 +152,29 @@ bytes_equal(const uint8_t *a, const uint8_t *b, size_t size)
         return ((bytes_load8(a) ^ bytes_load8(b)) |
                 (bytes_load8(a + size - 8) ^ bytes_load8(b + size - 8))) == 0;
     return bytes_load_upto8(a, size) == bytes_load_upto8(b, size);
+}
+
+/* Copies without a call when the string is short, as keys and small values are. */
+static inline void
+bytes_copy(uint8_t *to, const uint8_t *from, size_t size)
+{
+    if (size > 64) {
+        memcpy(to, from, size);
+    } else if (size >= 16) {
+        size_t at = 0;
+        for (; at + 16 <= size; at += 16)
+            memcpy(to + at, from + at, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    } else if (size >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + size - 4, from + size - 4, 4);
+    } else {
+        for (size_t at = 0; at < size; at++)
+            to[at] = from[at];
+    }
 }
 
 /* memcmp order; see mshm_key_compare. */
@@ -188,20 +215,59 @@ key_head(const uint8_t *key, size_t size)
     return (uint32_t)(key_head8(key, size) >> 32);
 }
 
-/* Heads in [0, count) that are < `head` (or_equal = 0) or <= `head` (or_equal = 1): one load and no unpredictable
- * branch per step. */
+#if defined(__SSE2__)
+/* Of four heads: all bits of each that is < `wanted` (or_equal = 0) or > `wanted` (or_equal = 1). SSE2 compares signed
+ * numbers only, hence the flipped top bits. */
+static inline __m128i
+heads_compare4(const uint8_t *heads, __m128i wanted, int or_equal)
+{
+    __m128i part = _mm_loadu_si128((const __m128i *)(const void *)heads);
+    part = _mm_xor_si128(part, _mm_set1_epi32(INT32_MIN));
+    return or_equal ? _mm_cmpgt_epi32(part, wanted) : _mm_cmplt_epi32(part, wanted);
+}
+
+/* Of 16 ascending heads: how many are < `head` (or_equal = 0) or <= `head` (or_equal = 1). What compares true is a run
+ * at one end; where it ends is the count. */
+static inline uint32_t
+heads_count16(const uint8_t *heads, uint32_t head, int or_equal)
+{
+    __m128i wanted = _mm_set1_epi32((int)(head ^ 0x80000000u));
+    __m128i low = _mm_packs_epi32(heads_compare4(heads, wanted, or_equal),
+                                  heads_compare4(heads + 16, wanted, or_equal));
+    __m128i high = _mm_packs_epi32(heads_compare4(heads + 32, wanted, or_equal),
+                                   heads_compare4(heads + 48, wanted, or_equal));
+    uint32_t mask = (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(low, high));
+    return (uint32_t)__builtin_ctz((or_equal ? mask : ~mask) | 0x10000);
+}
+#endif
+
+/* Of `count` ascending heads: how many are < `head` (or_equal = 0) or <= `head` (or_equal = 1). One load and no branch
+ * that depends on it per step, since such a branch goes wrong every second time; the last 16 are compared at once. */
 static inline uint32_t
 heads_count(const uint8_t *heads, uint32_t count, uint32_t head, int or_equal)
 {
     uint64_t bound = (uint64_t)head + (or_equal != 0);
-    uint32_t low = 0;
-    while (count > 1) {
-        uint32_t half = count / 2;
-        uint32_t before = page_u32(heads, (low + half - 1) * 4) < bound;
-        low += half & (0 - before);
-        count -= half;
+    uint32_t low = 0, left = count;
+#if defined(__SSE2__)
+    const uint32_t few = count >= 16 ? 16 : 1;
+#else
+    const uint32_t few = 1;
+#endif
+    while (left > few) {
+        uint32_t half = left / 2;
+        uint64_t before = (page_u32(heads, (low + half - 1) * 4) - bound) >> 32;
+        __asm__("" : "+r"(before)); /* else compilers see a comparison and branch on it */
+        low += half & (uint32_t)before;
+        left -= half;
     }
-    return low + (count == 1 && page_u32(heads, low * 4) < bound);
+#if defined(__SSE2__)
+    if (few == 16) {
+        /* A window of 16 that includes what is left: heads before `low` are known to count. */
+        uint32_t start = low < count - 16 ? low : count - 16;
+        return start + heads_count16(heads + start * 4, head, or_equal);
+    }
+#endif
+    return low + (left == 1 && page_u32(heads, low * 4) < bound);
 }
 
 #endif

@@ -2,6 +2,7 @@
  *
  * Building and appending: the broker only. Searching: any thread of any process inside a read bracket, on a frame that
  * the broker may append to meanwhile or (after revocation) recycle: no search reads outside [frame, frame + size).
+ * A frame, or a copy of one, is aligned to a line (64 bytes); hash buckets are loaded by aligned vectors.
  */
 #ifndef MSHM_LEAF_H
 #define MSHM_LEAF_H
