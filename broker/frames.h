@@ -49,7 +49,9 @@ void frames_reclaim(struct frames *frames, bool pressed);
 /* True when retired frames wait: the loop must come back within a millisecond or so. */
 bool frames_pending(const struct frames *frames);
 
-/* Page numbers. A freed pid is given out again only after an epoch has passed. 0 when none is left. */
+/* Page numbers. 0 when none is left. Freeing sets the pid's word to state NONE (the queue of freed pids stands in the
+ * upper bits), retires the frame it led to, and gives the pid out again only after an epoch has passed; a pid that was
+ * never published is free at once. */
 mshm_pid frames_pid_allocate(struct frames *frames);
 void frames_pid_free(struct frames *frames, mshm_pid pid);
 /* The page map word of a pid, writable; publishing is AO_store_release by the caller. */

@@ -1,0 +1,237 @@
+/* tree_check.c - does everything hold that a tree promises? For tests and mace-check. See tree.h. */
+#include "tree_parts.h"
+
+enum { MAX_LEVELS = 32 };
+
+/* One pass, depth first and from left to right: so the page visited last on a level must name the next as its right
+ * sibling, and its high fence is the next one's low fence because both are the parent's separator. */
+struct check {
+    struct tree *tree;
+    struct mshm_tree_ref ref;
+    uint64_t live_keys, pages;
+    mshm_pid right[MAX_LEVELS]; /* that the page visited last names */
+    bool seen[MAX_LEVELS];
+    struct mshm_leaf_iterator iterator;
+};
+
+struct range {
+    const uint8_t *low, *high;
+    uint32_t low_size, high_size;
+};
+
+static const char *
+check_fences(const uint8_t *frame, uint32_t size, const struct range *range)
+{
+    struct mshm_fences fences;
+    if (mshm_page_fences(frame, size, &fences) != MSHM_OK)
+        return "fences that do not fit the page";
+    if (mshm_key_compare(fences.low, fences.low_size, range->low, range->low_size) != 0)
+        return "a low fence is not the parent's separator";
+    if ((fences.high_size == MSHM_FENCE_INFINITE) != (range->high_size == MSHM_FENCE_INFINITE))
+        return "a high fence is infinite, or should be";
+    if (fences.high_size != MSHM_FENCE_INFINITE &&
+        mshm_key_compare(fences.high, fences.high_size, range->high, range->high_size) != 0)
+        return "a high fence is not the parent's separator";
+    return NULL;
+}
+
+/* The oldest version of each key of one frame must be newer than every version of it further down the chain. */
+static const char *
+check_order(const struct mshm_version *newer, uint32_t newer_count,
+            const struct mshm_version *older, uint32_t older_count)
+{
+    uint32_t i = 0;
+    for (uint32_t j = 0; j < older_count; j++) {
+        while (i < newer_count && mshm_key_compare(newer[i].key, newer[i].key_size, older[j].key,
+                                                   older[j].key_size) < 0)
+            i++;
+        for (uint32_t k = i;
+             k < newer_count && mshm_key_compare(newer[k].key, newer[k].key_size, older[j].key,
+                                                 older[j].key_size) == 0;
+             k++)
+            if (newer[k].timestamp <= older[j].timestamp)
+                return "a history frame holds a version that is not older than one before it";
+    }
+    return NULL;
+}
+
+/* Every key of the history has a version in the leaf. */
+static const char *
+check_known(const struct mshm_version *leaf, uint32_t leaf_count, const struct mshm_version *list,
+            uint32_t count)
+{
+    uint32_t i = 0;
+    for (uint32_t j = 0; j < count; j++) {
+        while (i < leaf_count &&
+               mshm_key_compare(leaf[i].key, leaf[i].key_size, list[j].key, list[j].key_size) < 0)
+            i++;
+        if (i == leaf_count ||
+            mshm_key_compare(leaf[i].key, leaf[i].key_size, list[j].key, list[j].key_size) != 0)
+            return "a key stands in the history and not in its leaf";
+    }
+    return NULL;
+}
+
+static const char *
+check_history(struct check *check, const uint8_t *leaf)
+{
+    struct tree *tree = check->tree;
+    struct tree_plan *plan = &tree->plan;
+    const struct mshm_page *page = (const void *)leaf;
+    AO_t word = AO_load(&page->history);
+    uint64_t bytes = 0;
+    struct mshm_version *first, *all;
+    uint32_t first_count, count;
+    plan_memory_reset(plan);
+    AO_t own = AO_load(frames_map(tree->frames, page->pid));
+    if (word == 0)
+        return history_known(tree, page->pid) ? "a leaf without history is noted" : NULL;
+    if (rebuild_load(plan, leaf, mshm_class_size(mshm_map_class(own)), &first, &first_count))
+        return "a leaf cannot be taken apart";
+    all = first;
+    count = first_count;
+    while (word != 0) {
+        const uint8_t *frame = frames_address(tree->frames, word);
+        uint32_t size = mshm_class_size(mshm_map_class(word));
+        const struct mshm_page *history = (const void *)frame;
+        const char *why = NULL;
+        if (history->kind != MSHM_PAGE_HISTORY || history->bucket != check->ref.bucket)
+            return "a history link leads to something else";
+        if (mshm_leaf_check(frame, size, &why) != MSHM_OK)
+            return why;
+        struct mshm_version *list;
+        uint32_t loaded;
+        if (rebuild_load(plan, frame, size, &list, &loaded))
+            return "a history frame cannot be taken apart";
+        why = check_known(first, first_count, list, loaded);
+        if (!why)
+            why = check_order(all, count, list, loaded);
+        if (why)
+            return why;
+        all = rebuild_merge(plan, all, count, list, loaded);
+        if (!all)
+            return "out of memory";
+        count += loaded;
+        bytes += size;
+        word = AO_load(&history->history);
+    }
+    return bytes == history_known(tree, page->pid) ? NULL : "a leaf's history is noted wrongly";
+}
+
+static const char *
+check_leaf(struct check *check, const uint8_t *frame, uint32_t size)
+{
+    const char *why = NULL;
+    if (mshm_leaf_check(frame, size, &why) != MSHM_OK)
+        return why;
+    if (mshm_leaf_iterator_init(&check->iterator, frame, size) != MSHM_OK)
+        return "a leaf cannot be walked through";
+    struct mshm_version version;
+    while (mshm_leaf_iterator_next(&check->iterator, UINT64_MAX, &version) == MSHM_OK)
+        check->live_keys += version.kind != MSHM_ENTRY_TOMBSTONE && version.kind != 0;
+    return check_history(check, frame);
+}
+
+static const char *check_page(struct check *check, mshm_pid pid, unsigned level,
+                              const struct range *range);
+
+static const char *
+check_children(struct check *check, const uint8_t *frame, uint32_t size, const struct range *range)
+{
+    const struct mshm_page *page = (const void *)frame;
+    uint32_t count = page->key_count, room = count + 1;
+    uint32_t key_bytes = size + count * (uint32_t)page->prefix_size;
+    struct mshm_separator *separators = malloc(room * sizeof(*separators));
+    mshm_pid *children = malloc(room * sizeof(*children));
+    uint8_t *keys = malloc(key_bytes);
+    const char *why = "out of memory";
+    if (separators && children && keys) {
+        why = NULL;
+        if (mshm_inner_take(frame, size, separators, children, count, keys, key_bytes) !=
+            (int)count)
+            why = "an inner page cannot be taken apart";
+    }
+    for (uint32_t i = 0; i <= count && !why; i++) {
+        struct range part = *range;
+        if (i > 0) {
+            part.low = separators[i - 1].key;
+            part.low_size = separators[i - 1].size;
+        }
+        if (i < count) {
+            part.high = separators[i].key;
+            part.high_size = separators[i].size;
+        }
+        why = check_page(check, children[i], page->level - 1u, &part);
+    }
+    free(separators);
+    free(children);
+    free(keys);
+    return why;
+}
+
+static const char *
+check_page(struct check *check, mshm_pid pid, unsigned level, const struct range *range)
+{
+    struct tree *tree = check->tree;
+    const char *why = NULL;
+    if (pid == 0 || pid >= tree->view->map_capacity)
+        return "a pid beyond the page map";
+    AO_t word = AO_load(frames_map(tree->frames, pid));
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+        return "a page that is not resident";
+    const uint8_t *frame = frames_address(tree->frames, word);
+    uint32_t size = mshm_class_size(mshm_map_class(word));
+    const struct mshm_page *page = (const void *)frame;
+    if (page->magic != MSHM_PAGE_MAGIC || page->pid != pid || page->bucket != check->ref.bucket)
+        return "a page that is not the one its pid names";
+    if (page->level != level)
+        return "a page of the wrong level";
+    if (page->kind != (level == 0 ? MSHM_PAGE_LEAF : MSHM_PAGE_INNER))
+        return "a page of the wrong kind";
+    if (check->seen[level] && check->right[level] != pid)
+        return "a right sibling that is not the next page";
+    check->seen[level] = true;
+    check->right[level] = page->right;
+    check->pages++;
+    why = check_fences(frame, size, range);
+    if (why)
+        return why;
+    if (level == 0)
+        return check_leaf(check, frame, size);
+    if (mshm_inner_check(frame, size, &why) != MSHM_OK)
+        return why;
+    if (page->key_count == 0)
+        return "an inner page with one child";
+    return check_children(check, frame, size, range);
+}
+
+int
+tree_check(struct tree *tree, struct mshm_tree_ref ref, uint64_t *live_keys, const char **why)
+{
+    assert(!tree->plan.open);
+    struct check check = {.tree = tree, .ref = ref};
+    struct range everything = {.low = (const uint8_t *)"", .high_size = MSHM_FENCE_INFINITE};
+    const char *text = NULL;
+    AO_t word = AO_load(frames_map(tree->frames, ref.root));
+    unsigned level = 0;
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+        text = "the root is not resident";
+    else
+        level = ((const struct mshm_page *)(const void *)frames_address(tree->frames, word))->level;
+    if (level >= MAX_LEVELS)
+        text = "the root's level is beyond reason";
+    if (!text)
+        text = check_page(&check, ref.root, level, &everything);
+    for (unsigned i = 0; i <= level && !text; i++)
+        if (check.right[i] != 0)
+            text = "the last page of a level has a right sibling";
+    plan_memory_reset(&tree->plan);
+    if (text) {
+        if (why)
+            *why = text;
+        return MSHM_CORRUPT;
+    }
+    if (live_keys)
+        *live_keys = check.live_keys;
+    return MSHM_OK;
+}

@@ -1,0 +1,396 @@
+/* tree_history.c - old versions that a leaf has no room for: chains of history frames behind the leaf.
+ *
+ *   leaf ---history---> [newer old versions] ---history---> [older] ---history---> [oldest]
+ *
+ * A leaf always keeps the newest version of a key. What is moved out goes in front of the chain, so that each frame
+ * holds, per key, older versions than the one before it. A rebuild takes the first frames in again while they are small
+ * and writes them anew, merged and pruned; frames behind them stay as they are until the leaf is split or gone through in
+ * the background.
+ */
+#include "tree_parts.h"
+
+enum {
+    LOAD_BYTES = 65536,  /* of history that every rebuild takes in */
+    SAMPLE_LEAVES = 256, /* looked at to find the costliest snapshot */
+    FIRST_PLACES = 64,
+};
+
+/* --- taking in --- */
+
+int
+history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions, uint32_t *count)
+{
+    struct tree *tree = rebuild->tree;
+    struct tree_plan *plan = &tree->plan;
+    if (rebuild->loaded_bytes == 0 && rebuild->rest == 0) {
+        rebuild->rest = AO_load(&rebuild->page->history);
+        rebuild->former_bytes = rebuild->rest ? history_known(tree, rebuild->leaf->pid) : 0;
+    }
+    *versions = NULL;
+    *count = 0;
+    while (rebuild->rest != 0) {
+        AO_t word = rebuild->rest;
+        uint32_t size = mshm_class_size(mshm_map_class(word));
+        if (!all && rebuild->loaded_bytes + size > LOAD_BYTES)
+            break;
+        const uint8_t *frame = frames_address(tree->frames, word);
+        struct mshm_version *list;
+        uint32_t loaded;
+        int status = rebuild_load(plan, frame, size, &list, &loaded);
+        if (status)
+            return status;
+        AO_t *retired = plan_push(&plan->retired, sizeof(*retired));
+        if (!retired)
+            return MSHM_NO_MEMORY;
+        *retired = word;
+        for (uint32_t i = 0; i < loaded; i++)
+            list[i].reserved = 0;
+        *versions = *count ? rebuild_merge(plan, *versions, *count, list, loaded) : list;
+        if (!*versions)
+            return MSHM_NO_MEMORY;
+        *count += loaded;
+        rebuild->loaded_bytes += size;
+        plan->history_loaded += size;
+        rebuild->rest = AO_load(&((const struct mshm_page *)(const void *)frame)->history);
+    }
+    return MSHM_OK;
+}
+
+/* --- moving out --- */
+
+/* Bytes of the versions that only registered snapshots still need. */
+static uint64_t
+old_bytes(const struct rebuild *rebuild)
+{
+    const struct mshm_version *versions = rebuild->versions;
+    uint64_t bytes = 0;
+    for (uint32_t group = 0; group < rebuild->group_count; group++)
+        for (uint32_t i = rebuild->groups[group].first + 1; i < rebuild->groups[group + 1].first;
+             i++)
+            if (versions[i - 1].timestamp <= rebuild->tree->snapshots->horizon)
+                bytes += mshm_entry_size(0, versions[i].value_size);
+    return bytes;
+}
+
+/* Where the part of a group begins that goes out: old versions altogether when there are many of them, and whatever makes
+ * one key take more than half a page. */
+static uint32_t
+out_begin(const struct rebuild *rebuild, uint32_t group, bool all_old)
+{
+    const struct mshm_version *versions = rebuild->versions;
+    uint32_t first = rebuild->groups[group].first, end = rebuild->groups[group + 1].first;
+    uint32_t bytes = mshm_entry_size(versions[first].key_size, versions[first].value_size);
+    uint32_t i = first + 1;
+    for (; i < end; i++) {
+        bytes += mshm_entry_size(0, versions[i].value_size);
+        if (bytes > mshm_class_size(rebuild->class) / 2)
+            break;
+        if (all_old && versions[i - 1].timestamp <= rebuild->tree->snapshots->horizon)
+            break;
+    }
+    return i;
+}
+
+int
+history_move_out(struct rebuild *rebuild)
+{
+    struct tree_plan *plan = &rebuild->tree->plan;
+    bool all_old =
+        rebuild->group_count == 1 || old_bytes(rebuild) >= mshm_class_size(rebuild->class) / 4;
+    struct mshm_version *keep = plan_memory(plan, rebuild->count * sizeof(*keep));
+    struct mshm_version *out = plan_memory(plan, rebuild->count * sizeof(*out));
+    if (!keep || !out)
+        return MSHM_NO_MEMORY;
+    uint32_t kept = 0, moved = 0;
+    for (uint32_t group = 0; group < rebuild->group_count; group++) {
+        uint32_t first = rebuild->groups[group].first, end = rebuild->groups[group + 1].first;
+        uint32_t begin = out_begin(rebuild, group, all_old);
+        for (uint32_t i = first; i < begin; i++)
+            keep[kept++] = rebuild->versions[i];
+        for (uint32_t i = begin; i < end; i++)
+            out[moved++] = rebuild->versions[i];
+    }
+    rebuild->versions = keep;
+    rebuild->count = kept;
+    rebuild->out = out;
+    rebuild->out_count = moved;
+    return rebuild_group(rebuild);
+}
+
+/* Fills frames from the first version on; returns where the frame that begins at `first` ends, by an upper estimate. */
+static uint32_t
+frame_end(const struct rebuild *rebuild, uint32_t first, uint32_t end)
+{
+    const struct mshm_version *out = rebuild->out;
+    uint32_t bytes = sizeof(struct mshm_page) + 64, i = first;
+    for (; i < end; i++) {
+        bool same = i > first && out[i].key == out[i - 1].key;
+        bytes += mshm_entry_size(same ? 0 : out[i].key_size, out[i].value_size) + 8;
+        if (bytes > MSHM_MAX_FRAME)
+            break;
+    }
+    return i;
+}
+
+static int
+frame_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, AO_t *word,
+            uint64_t *bytes)
+{
+    struct tree *tree = rebuild->tree;
+    struct mshm_leaf_spec spec = {
+        .pid = pid,
+        .bucket = rebuild->page->bucket,
+        .kind = MSHM_PAGE_HISTORY,
+        .high_size = MSHM_FENCE_INFINITE,
+        .history = *word,
+        .versions = rebuild->out + first,
+        .count = end - first,
+    };
+    unsigned class = tree_class(mshm_leaf_size(&spec));
+    assert(class < MSHM_CLASSES);
+    struct plan_page *page;
+    int status = plan_page_add(tree, class, &page);
+    if (status)
+        return status;
+    page->kind = MSHM_PAGE_HISTORY;
+    page->pid = pid;
+    status = mshm_leaf_build(page->frame, mshm_class_size(class), &spec);
+    assert(status == MSHM_OK);
+    *word = frames_word(tree->frames, page->frame, class, 0);
+    *bytes += mshm_class_size(class);
+    return status;
+}
+
+int
+history_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, AO_t *word,
+              uint64_t *bytes)
+{
+    struct tree_plan *plan = &rebuild->tree->plan;
+    uint32_t *begins = plan_memory(plan, (end - first) * sizeof(*begins));
+    if (!begins)
+        return MSHM_NO_MEMORY;
+    uint32_t count = 0;
+    for (uint32_t at = first; at < end; at = frame_end(rebuild, at, end))
+        begins[count++] = at;
+    int status = MSHM_OK;
+    for (uint32_t i = count; i-- > 0 && !status; end = begins[i])
+        status = frame_build(rebuild, begins[i], end, pid, word, bytes);
+    return status;
+}
+
+/* --- the set of leaves with history --- */
+
+static uint32_t
+place_of(const struct history_set *set, mshm_pid pid)
+{
+    return (uint32_t)(pid * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (set->capacity - 1);
+}
+
+static uint32_t
+set_find(const struct history_set *set, mshm_pid pid)
+{
+    uint32_t place = place_of(set, pid);
+    while (set->places[place].pid != 0 && set->places[place].pid != pid)
+        place = (place + 1) & (set->capacity - 1);
+    return place;
+}
+
+static void
+set_remove(struct history_set *set, mshm_pid pid)
+{
+    uint32_t mask = set->capacity - 1, hole = set_find(set, pid);
+    if (set->places[hole].pid == 0)
+        return;
+    set->count--;
+    /* What follows moves up, unless it stands between its own place and the hole. */
+    for (uint32_t at = (hole + 1) & mask; set->places[at].pid != 0; at = (at + 1) & mask) {
+        uint32_t home = place_of(set, set->places[at].pid);
+        if (((at - home) & mask) < ((at - hole) & mask))
+            continue;
+        set->places[hole] = set->places[at];
+        hole = at;
+    }
+    set->places[hole] = (struct history_leaf){0};
+}
+
+int
+history_reserve(struct tree *tree, uint32_t more)
+{
+    struct history_set *set = &tree->history;
+    uint64_t needed = 2 * ((uint64_t)set->count + more);
+    if (needed <= set->capacity)
+        return MSHM_OK;
+    struct history_set larger = {.capacity = set->capacity ? set->capacity : FIRST_PLACES,
+                                 .count = set->count};
+    while (larger.capacity < needed)
+        larger.capacity *= 2;
+    larger.places = calloc(larger.capacity, sizeof(*larger.places));
+    if (!larger.places)
+        return MSHM_NO_MEMORY;
+    for (uint32_t i = 0; i < set->capacity; i++)
+        if (set->places[i].pid != 0)
+            larger.places[set_find(&larger, set->places[i].pid)] = set->places[i];
+    free(set->places);
+    *set = larger;
+    return MSHM_OK;
+}
+
+void
+history_note(struct tree *tree, mshm_pid pid, const struct tree_target *target, uint64_t bytes)
+{
+    struct history_set *set = &tree->history;
+    if (set->capacity == 0)
+        return;
+    if (bytes == 0) {
+        set_remove(set, pid);
+        return;
+    }
+    struct history_leaf *leaf = &set->places[set_find(set, pid)];
+    set->count += leaf->pid == 0;
+    *leaf = (struct history_leaf){.pid = pid, .target = *target, .bytes = bytes};
+}
+
+uint64_t
+history_known(const struct tree *tree, mshm_pid pid)
+{
+    const struct history_set *set = &tree->history;
+    return set->capacity ? set->places[set_find(set, pid)].bytes : 0;
+}
+
+uint32_t
+history_retire(struct tree *tree, mshm_pid pid, AO_t word)
+{
+    uint32_t count = 0;
+    while (word != 0) {
+        uint8_t *frame = frames_address(tree->frames, word);
+        AO_t next = AO_load(&((const struct mshm_page *)(const void *)frame)->history);
+        frames_retire(tree->frames, frame, mshm_map_class(word));
+        tree->pages_history--;
+        tree->history_bytes -= mshm_class_size(mshm_map_class(word));
+        word = next;
+        count++;
+    }
+    if (count > 0)
+        history_note(tree, pid, NULL, 0);
+    return count;
+}
+
+/* --- letting go --- */
+
+/* Goes through the set from the cursor on. Places move when leaves leave the set, so one may be met twice in a pass or
+ * not at all; the next pass meets it. */
+static bool
+set_walk(struct tree *tree, unsigned budget, bool only_smaller)
+{
+    struct history_set *set = &tree->history;
+    while (set->cursor < set->capacity && budget > 0) {
+        struct history_leaf leaf = set->places[set->cursor++];
+        if (leaf.pid == 0)
+            continue;
+        tree_rebuild(tree, &leaf.target, leaf.pid, true, only_smaller);
+        budget--;
+    }
+    if (set->cursor < set->capacity)
+        return true;
+    set->cursor = 0;
+    return false;
+}
+
+bool
+history_sweep(struct tree *tree, unsigned budget)
+{
+    return set_walk(tree, budget, true);
+}
+
+bool
+tree_history_prune(struct tree *tree, unsigned budget)
+{
+    return set_walk(tree, budget, true);
+}
+
+uint64_t
+tree_history_excess(const struct tree *tree)
+{
+    uint64_t limit = tree->options.history_limit;
+    return tree->history_bytes > limit ? tree->history_bytes - limit : 0;
+}
+
+/* Adds the bytes that one snapshot alone keeps in a leaf's history: costs[i] belongs to the i-th in the list. */
+static void
+costs_add(struct tree *tree, const struct mshm_version *versions, uint32_t count, uint64_t *costs)
+{
+    const struct snapshots *snapshots = tree->snapshots;
+    for (uint32_t i = 1; i < count; i++) {
+        if (mshm_key_compare(versions[i - 1].key, versions[i - 1].key_size, versions[i].key,
+                             versions[i].key_size) != 0)
+            continue;
+        uint32_t low = 0, high = snapshots->count;
+        while (low < high) {
+            uint32_t middle = low + (high - low) / 2;
+            if (snapshots->list[middle] < versions[i].timestamp)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        bool reads = low < snapshots->count && snapshots->list[low] < versions[i - 1].timestamp;
+        bool shared =
+            low + 1 < snapshots->count && snapshots->list[low + 1] < versions[i - 1].timestamp;
+        if (reads && !shared)
+            costs[low] += mshm_entry_size(0, versions[i].value_size);
+    }
+}
+
+/* Loads a leaf with all its history into the plan's memory and adds up. */
+static int
+costs_sample(struct tree *tree, const struct history_leaf *leaf, uint64_t *costs)
+{
+    struct tree_plan *plan = &tree->plan;
+    AO_t word = AO_load(frames_map(tree->frames, leaf->pid));
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+        return MSHM_OK;
+    struct mshm_version *all = NULL;
+    uint32_t count = 0;
+    plan_memory_reset(plan);
+    while (word != 0) {
+        const uint8_t *frame = frames_address(tree->frames, word);
+        struct mshm_version *list;
+        uint32_t loaded;
+        int status =
+            rebuild_load(plan, frame, mshm_class_size(mshm_map_class(word)), &list, &loaded);
+        if (status)
+            return status;
+        all = rebuild_merge(plan, all, count, list, loaded);
+        if (!all)
+            return MSHM_NO_MEMORY;
+        count += loaded;
+        word = AO_load(&((const struct mshm_page *)(const void *)frame)->history);
+    }
+    costs_add(tree, all, count, costs);
+    return MSHM_OK;
+}
+
+mshm_timestamp
+tree_history_costliest(struct tree *tree)
+{
+    const struct snapshots *snapshots = tree->snapshots;
+    const struct history_set *set = &tree->history;
+    assert(!tree->plan.open);
+    if (snapshots->count == 0 || set->count == 0)
+        return 0;
+    uint64_t *costs = calloc(snapshots->count, sizeof(*costs));
+    if (!costs)
+        return snapshots->list[0];
+    unsigned sampled = 0;
+    int status = MSHM_OK;
+    for (uint32_t i = 0; i < set->capacity && sampled < SAMPLE_LEAVES && !status; i++)
+        if (set->places[i].pid != 0) {
+            status = costs_sample(tree, &set->places[i], costs);
+            sampled++;
+        }
+    uint32_t most = 0; /* the oldest when none stands out */
+    for (uint32_t i = 1; i < snapshots->count; i++)
+        if (costs[i] > costs[most])
+            most = i;
+    free(costs);
+    return snapshots->list[most];
+}

@@ -1,0 +1,236 @@
+/* tree_parts.h - what the files of the tree share: the plan of a commit, from the leaves it touches to the frames that
+ * wait for their publication. Nobody else includes it.
+ *
+ * A plan is made in three steps, and only the first looks at the operations:
+ *
+ *   tree_plan.c     finds the leaf of each operation and decides: append, or rebuild the leaf
+ *   tree_rebuild.c  lays out new frames for the leaves that are rebuilt, as many as they need
+ *   tree_split.c    lays out new inner pages, level by level, for the leaves that became several
+ *
+ * Everything is built in frames that nobody knows yet; only the commit's timestamp is missing, which changes no size.
+ * So tree_apply cannot fail: it fills in the timestamp, copies, and publishes.
+ *
+ * Order of publication: first all pages with new pids, which nothing leads to yet; then the replaced pages from the top
+ * of the tree downwards. At every moment each old frame is complete for the range of its fences, and each new frame for
+ * its own, so a reader may go through any mixture of them. Parents before children, because a commit may turn one leaf
+ * into more pages than a reader may hop over to the right (MSHM_MAX_HOPS): a chain that only right links lead along must
+ * not exist even for a moment, because the broker may die in it.
+ */
+#ifndef TREE_PARTS_H
+#define TREE_PARTS_H
+
+#include "mshm/inner.h"
+#include "mshm/status.h"
+#include "tree.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Timestamp of a version that the plan's commit will write: newer than everything. */
+#define PLAN_TIMESTAMP UINT64_MAX
+
+struct plan_op {
+    const struct mshm_op *op;
+    uint64_t hash;
+};
+
+/* A leaf that the plan touches. */
+struct plan_leaf {
+    struct tree_target target;
+    mshm_pid pid;
+    uint8_t *frame;
+    uint32_t size; /* bytes of the frame */
+    uint32_t first_op, op_count;
+    uint32_t needed, room; /* bytes of tail entries */
+    uint32_t tail_room;    /* entries */
+    bool rebuild;
+    bool whole_history; /* the rebuild takes all history in, to prune it */
+};
+
+/* A frame that was filled, or whose filling is settled, and is not yet published. */
+struct plan_page {
+    uint8_t *frame;
+    mshm_pid pid;
+    uint8_t class;
+    uint8_t kind; /* enum mshm_page_kind */
+    uint8_t level;
+    bool replaces; /* the pid leads to a page now */
+    bool split;    /* one of several pages made from one */
+    bool root;     /* the root's new frame, a level higher */
+    struct tree_target target;
+    struct mshm_leaf_spec spec;    /* leaf: built by tree_apply */
+    struct mshm_version *versions; /* leaf: spec.versions, writable */
+    uint64_t history_bytes;        /* leaf: bytes of the frames of its history */
+};
+
+/* A separator and the page to its right, to be put into the parent level. */
+struct plan_split {
+    struct tree_target target;
+    const uint8_t *key;
+    uint16_t key_size;
+    mshm_pid pid;
+};
+
+struct plan_chunk {
+    struct plan_chunk *next;
+    size_t size;
+    _Alignas(16) uint8_t bytes[];
+};
+
+/* A growing array; `data` keeps its memory from plan to plan. */
+struct plan_array {
+    void *data;
+    uint32_t count, capacity;
+};
+
+struct tree_plan {
+    bool open;
+    bool bounded;              /* a plan that needs too much of the cache is refused */
+    struct plan_array ops;     /* struct plan_op */
+    struct plan_array leaves;  /* struct plan_leaf */
+    struct plan_array pages;   /* struct plan_page, lower levels first */
+    struct plan_array splits;  /* struct plan_split of one level */
+    struct plan_array above;   /* struct plan_split of the next level */
+    struct plan_array pids;    /* mshm_pid given out for this plan */
+    struct plan_array retired; /* AO_t: history frames that the plan replaces */
+    struct plan_chunk *chunks; /* memory that lives as long as the plan */
+    struct plan_chunk *chunk;  /* the one in use */
+    size_t chunk_used;
+    uint64_t bytes;          /* of frames set aside */
+    uint64_t history_loaded; /* bytes of the history frames in `retired` */
+    uint64_t rebuilt, splits_made, pruned, inner_added, leaf_added;
+    bool collected; /* the snapshots were collected anew for this plan */
+};
+
+struct history_leaf {
+    mshm_pid pid; /* 0 = empty place */
+    struct tree_target target;
+    uint64_t bytes;
+};
+/* The leaves that have history: an open-addressed table by pid, at most half full. */
+struct history_set {
+    struct history_leaf *places;
+    uint32_t capacity; /* a power of two, or 0 */
+    uint32_t count;
+    uint32_t cursor; /* where tree_history_prune goes on */
+};
+
+enum { TEND_CAPACITY = 256, TEND_PLACES = 8 };
+struct tend_leaf {
+    struct tree_target target;
+    mshm_pid pid;
+};
+
+struct tree {
+    struct tree_options options;
+    const struct env *env;
+    struct frames *frames;
+    struct snapshots *snapshots;
+    struct mshm_view *view;
+    struct mshm_counters *counters;
+    tree_collect *collect;
+    void *collect_argument;
+    struct tree_plan plan;
+    struct history_set history;
+    uint64_t history_bytes;
+    uint64_t pages_leaf, pages_inner, pages_history;
+    uint64_t height;
+    struct tend_leaf tend[TEND_CAPACITY];
+    uint32_t tend_first, tend_count;
+    uint64_t swept_ns; /* when the history was last gone through in the background */
+    bool sweeping;
+};
+
+/* --- tree.c --- */
+struct tree_place {
+    mshm_pid pid;
+    uint8_t *frame;
+    uint32_t size;
+};
+/* The page of `level` that covers the key. MSHM_OK or MSHM_CORRUPT. */
+int tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_t key_size,
+                 uint64_t hash, unsigned level, struct tree_place *place);
+unsigned
+tree_class(uint32_t size); /* smallest class that holds `size` bytes; MSHM_CLASSES = none */
+void tree_report(struct tree *tree); /* gauges into the counters */
+/* Rebuilds one leaf on its own. `only_smaller`: not when that saves no history. */
+int tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid,
+                 bool whole_history, bool only_smaller);
+
+/* --- tree_plan.c --- */
+/* Appends one zeroed element of `size` bytes; NULL when out of memory. Elements move when the array grows. */
+void *plan_push(struct plan_array *array, size_t size);
+/* Memory until the plan ends, 16-aligned; NULL when out of memory. */
+void *plan_memory(struct tree_plan *plan, size_t size);
+void plan_memory_reset(struct tree_plan *plan);
+/* A frame for the plan: MSHM_OK and the page (valid until the next push), MSHM_FULL, MSHM_TOO_BIG, MSHM_NO_MEMORY. */
+int plan_page_add(struct tree *tree, unsigned class, struct plan_page **page);
+int plan_pid_add(struct tree *tree, mshm_pid *pid);
+
+static inline struct plan_page *
+plan_pages(struct tree_plan *plan)
+{
+    return plan->pages.data;
+}
+
+/* --- tree_rebuild.c --- */
+struct group { /* the versions of one key */
+    uint32_t first;
+    uint32_t before; /* estimated bytes of the groups before this one */
+};
+struct rebuild {
+    struct tree *tree;
+    struct plan_leaf *leaf;
+    const struct mshm_page *page;
+    struct mshm_fences fences;
+    unsigned class;                /* of the target size */
+    struct mshm_version *versions; /* that stay in the leaf, ascending by key, newest first */
+    uint32_t count;
+    struct mshm_version *out; /* that go to history, in the same order */
+    uint32_t out_count;
+    struct group *groups; /* and one more behind the last */
+    uint32_t group_count;
+    uint32_t tail_count;   /* versions that came from the tail or are new */
+    AO_t rest;             /* history that was not taken in, and stays as it is */
+    uint64_t loaded_bytes; /* of history frames that were taken in */
+    uint64_t former_bytes; /* of all history frames of the leaf */
+};
+/* Lays out the new frames of a leaf in the plan. */
+int rebuild_leaf(struct tree *tree, struct plan_leaf *leaf);
+/* Counts keys and estimates their bytes. MSHM_OK, MSHM_NO_MEMORY. */
+int rebuild_group(struct rebuild *rebuild);
+/* Exact bytes of a leaf with the keys [first, end), UINT32_MAX when no frame holds them; the spec, without links. */
+uint32_t rebuild_size(const struct rebuild *rebuild, uint32_t first, uint32_t end,
+                      struct mshm_leaf_spec *spec);
+/* Merges two ordered lists of versions; equal keys: newest first. */
+struct mshm_version *rebuild_merge(struct tree_plan *plan, const struct mshm_version *a,
+                                   uint32_t a_count, const struct mshm_version *b,
+                                   uint32_t b_count);
+/* Takes a frame's versions apart: MSHM_OK, MSHM_NO_MEMORY, MSHM_CORRUPT. */
+int rebuild_load(struct tree_plan *plan, const uint8_t *frame, uint32_t size,
+                 struct mshm_version **versions, uint32_t *count);
+
+/* --- tree_split.c --- */
+/* Cuts the groups of a rebuild into pages and lays them out. */
+int split_leaf(struct rebuild *rebuild);
+/* Puts the plan's separators into the parents, level by level, up to the root. */
+int split_parents(struct tree *tree);
+
+/* --- tree_history.c --- */
+/* Takes in the first frames of the leaf's history, or all of them, as one ordered list. */
+int history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions,
+                 uint32_t *count);
+/* Moves versions that make the leaf too big from versions to out. */
+int history_move_out(struct rebuild *rebuild);
+/* Builds frames for out[first, end) in front of `rest`: the word that leads to the first one, and their bytes. */
+int history_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, AO_t *word,
+                  uint64_t *bytes);
+int history_reserve(struct tree *tree, uint32_t more); /* room in the set for `more` leaves */
+void history_note(struct tree *tree, mshm_pid pid, const struct tree_target *target,
+                  uint64_t bytes); /* 0 bytes: has none */
+uint64_t history_known(const struct tree *tree, mshm_pid pid);
+/* Retires the frames of a chain and forgets the leaf: returns how many. */
+uint32_t history_retire(struct tree *tree, mshm_pid pid, AO_t word);
+bool history_sweep(struct tree *tree, unsigned budget);
+
+#endif

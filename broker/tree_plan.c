@@ -1,0 +1,522 @@
+/* tree_plan.c - preparing a commit and applying it. See tree_parts.h for the whole picture. */
+#include "kill_point.h"
+#include "tree_parts.h"
+
+enum {
+    CHUNK_SIZE = 256 * 1024,
+    CHUNKS_KEPT = 1 << 20,  /* bytes of plan memory that stay from plan to plan */
+    ARRAY_KEPT = 64 * 1024, /* elements, the same */
+};
+
+/* --- memory of a plan --- */
+
+void *
+plan_push(struct plan_array *array, size_t size)
+{
+    if (array->count == array->capacity) {
+        uint32_t capacity = array->capacity ? array->capacity * 2 : 64;
+        void *data = realloc(array->data, capacity * size);
+        if (!data)
+            return NULL;
+        array->data = data;
+        array->capacity = capacity;
+    }
+    void *element = (uint8_t *)array->data + array->count++ * size;
+    memset(element, 0, size);
+    return element;
+}
+
+static void
+array_reset(struct plan_array *array)
+{
+    array->count = 0;
+    if (array->capacity > ARRAY_KEPT) {
+        free(array->data);
+        *array = (struct plan_array){0};
+    }
+}
+
+static void *
+chunk_add(struct tree_plan *plan, size_t size)
+{
+    size_t room = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+    struct plan_chunk *chunk = malloc(sizeof(*chunk) + room);
+    if (!chunk)
+        return NULL;
+    chunk->size = room;
+    chunk->next = NULL;
+    if (plan->chunk) {
+        chunk->next = plan->chunk->next;
+        plan->chunk->next = chunk;
+    } else {
+        plan->chunks = chunk;
+    }
+    plan->chunk = chunk;
+    plan->chunk_used = size;
+    return chunk->bytes;
+}
+
+void *
+plan_memory(struct tree_plan *plan, size_t size)
+{
+    size = (size + 15) & ~(size_t)15;
+    for (;;) {
+        struct plan_chunk *chunk = plan->chunk;
+        if (chunk && chunk->size - plan->chunk_used >= size) {
+            void *memory = chunk->bytes + plan->chunk_used;
+            plan->chunk_used += size;
+            return memory;
+        }
+        if (!chunk || !chunk->next)
+            return chunk_add(plan, size);
+        plan->chunk = chunk->next;
+        plan->chunk_used = 0;
+    }
+}
+
+void
+plan_memory_reset(struct tree_plan *plan)
+{
+    size_t kept = 0;
+    for (struct plan_chunk **link = &plan->chunks; *link;) {
+        struct plan_chunk *chunk = *link;
+        if (kept + chunk->size <= CHUNKS_KEPT) {
+            kept += chunk->size;
+            link = &chunk->next;
+        } else {
+            *link = chunk->next;
+            free(chunk);
+        }
+    }
+    plan->chunk = plan->chunks;
+    plan->chunk_used = 0;
+}
+
+static void
+plan_reset(struct tree_plan *plan)
+{
+    array_reset(&plan->ops);
+    array_reset(&plan->leaves);
+    plan->collected = false;
+    if (plan->pages.count == 0 && plan->chunk == plan->chunks && plan->chunk_used == 0)
+        return; /* nothing was rebuilt, which is the rule */
+    array_reset(&plan->pages);
+    array_reset(&plan->splits);
+    array_reset(&plan->above);
+    array_reset(&plan->pids);
+    array_reset(&plan->retired);
+    plan_memory_reset(plan);
+    plan->bytes = plan->history_loaded = 0;
+    plan->rebuilt = plan->splits_made = plan->pruned = 0;
+    plan->inner_added = plan->leaf_added = 0;
+}
+
+int
+plan_page_add(struct tree *tree, unsigned class, struct plan_page **page)
+{
+    struct tree_plan *plan = &tree->plan;
+    uint64_t bytes = plan->bytes + mshm_class_size(class);
+    if (plan->bounded && bytes > tree->view->frames_size / 4)
+        return MSHM_TOO_BIG;
+    struct plan_page *added = plan_push(&plan->pages, sizeof(*added));
+    if (!added)
+        return MSHM_NO_MEMORY;
+    added->frame = frames_allocate(tree->frames, class);
+    if (!added->frame) {
+        plan->pages.count--;
+        return MSHM_FULL;
+    }
+    added->class = (uint8_t) class;
+    plan->bytes = bytes;
+    *page = added;
+    return MSHM_OK;
+}
+
+int
+plan_pid_add(struct tree *tree, mshm_pid *pid)
+{
+    mshm_pid *added = plan_push(&tree->plan.pids, sizeof(*added));
+    if (!added)
+        return MSHM_NO_MEMORY;
+    *added = frames_pid_allocate(tree->frames);
+    if (*added == 0) {
+        tree->plan.pids.count--;
+        return MSHM_FULL;
+    }
+    *pid = *added;
+    return MSHM_OK;
+}
+
+/* --- finding the leaves --- */
+
+static int
+leaf_add(struct tree *tree, const struct tree_target *target, const struct mshm_op *op,
+         uint64_t hash, struct plan_leaf **result)
+{
+    struct tree_plan *plan = &tree->plan;
+    struct tree_place place;
+    int status = tree_descend(tree, target->ref, mshm_op_key(op), op->key_size, hash, 0, &place);
+    if (status)
+        return status;
+    struct plan_leaf *leaf = plan_push(&plan->leaves, sizeof(*leaf));
+    if (!leaf)
+        return MSHM_NO_MEMORY;
+    leaf->target = *target;
+    leaf->pid = place.pid;
+    leaf->frame = place.frame;
+    leaf->size = place.size;
+    leaf->first_op = plan->ops.count;
+    leaf->room = mshm_leaf_room(place.frame, place.size);
+    leaf->tail_room = mshm_leaf_tail_room(place.frame);
+    *result = leaf;
+    return MSHM_OK;
+}
+
+/* Conflict and precondition against the key's newest version. */
+static int
+op_check(const struct plan_leaf *leaf, const struct mshm_op *op, uint64_t hash,
+         mshm_timestamp snapshot)
+{
+    bool conditional = op->kind >= MSHM_OP_INSERT;
+    if (snapshot == UINT64_MAX && !conditional)
+        return MSHM_OK;
+    struct mshm_version newest;
+    int found =
+        mshm_leaf_newest(leaf->frame, leaf->size, mshm_op_key(op), op->key_size, hash, &newest);
+    if (found < 0)
+        return found;
+    if (found == MSHM_FOUND_VERSION && newest.timestamp > snapshot)
+        return MSHM_CONFLICT;
+    bool present = found == MSHM_FOUND_VERSION && newest.kind != MSHM_ENTRY_TOMBSTONE;
+    if (op->kind == MSHM_OP_INSERT && present)
+        return MSHM_EXISTS;
+    if (conditional && op->kind != MSHM_OP_INSERT && !present)
+        return MSHM_NOT_FOUND;
+    return MSHM_OK;
+}
+
+static bool
+op_deletes(const struct mshm_op *op)
+{
+    return op->kind == MSHM_OP_DELETE || op->kind == MSHM_OP_DELETE_EXISTING;
+}
+
+/* Operations ascend, so the next one often falls into the same leaf. */
+static bool
+leaf_covers(const struct plan_leaf *leaf, const struct mshm_op *op)
+{
+    struct mshm_fences fences;
+    return leaf->target.ref.bucket == op->bucket &&
+           mshm_page_fences(leaf->frame, leaf->size, &fences) == 0 &&
+           mshm_fences_compare(&fences, mshm_op_key(op), op->key_size, 0) == 0;
+}
+
+struct planning {
+    struct tree *tree;
+    mshm_timestamp snapshot;
+    tree_resolve *resolve;
+    void *argument;
+    struct tree_target target; /* of the operation before */
+    bool resolved;
+    bool deletes; /* only deletes so far */
+    bool rebuild; /* some leaf must be rebuilt */
+};
+
+static int
+op_add(struct planning *planning, const struct mshm_op *op)
+{
+    struct tree_plan *plan = &planning->tree->plan;
+    if (op->value_size > MSHM_MAX_INLINE)
+        return MSHM_TOO_BIG;
+    if (op->kind == MSHM_OP_MERGE || op->kind > MSHM_OP_DELETE_EXISTING)
+        return MSHM_INVALID;
+    if (!planning->resolved || planning->target.ref.bucket != op->bucket) {
+        int status = planning->resolve(planning->argument, op->bucket, &planning->target);
+        if (status)
+            return status;
+        planning->resolved = true;
+    }
+    uint64_t hash = mshm_key_hash(mshm_op_key(op), op->key_size);
+    struct plan_leaf *leaf = plan->leaves.data;
+    leaf += plan->leaves.count - (plan->leaves.count > 0);
+    if (plan->leaves.count == 0 || !leaf_covers(leaf, op)) {
+        int status = leaf_add(planning->tree, &planning->target, op, hash, &leaf);
+        if (status)
+            return status;
+    }
+    int status = op_check(leaf, op, hash, planning->snapshot);
+    if (status)
+        return status;
+    struct plan_op *added = plan_push(&plan->ops, sizeof(*added));
+    if (!added)
+        return MSHM_NO_MEMORY;
+    added->op = op;
+    added->hash = hash;
+    leaf->op_count++;
+    if (!leaf->rebuild) {
+        leaf->needed += mshm_entry_size(op->key_size, op->value_size);
+        leaf->rebuild = leaf->needed > leaf->room || leaf->op_count > leaf->tail_room;
+        planning->rebuild |= leaf->rebuild;
+    }
+    planning->deletes &= op_deletes(op);
+    return MSHM_OK;
+}
+
+/* Lays out everything that an append cannot do. */
+static int
+plan_rebuild(struct tree *tree, bool reserve)
+{
+    struct tree_plan *plan = &tree->plan;
+    bool former = frames_allow_reserve(tree->frames, true);
+    frames_allow_reserve(tree->frames, reserve || former);
+    int status = MSHM_OK;
+    for (uint32_t i = 0; i < plan->leaves.count && !status; i++) {
+        struct plan_leaf *leaf = (struct plan_leaf *)plan->leaves.data + i;
+        if (leaf->rebuild)
+            status = rebuild_leaf(tree, leaf);
+    }
+    if (!status && plan->splits.count > 0)
+        status = split_parents(tree);
+    uint32_t with_history = 0;
+    for (uint32_t i = 0; i < plan->pages.count; i++)
+        with_history += plan_pages(plan)[i].history_bytes > 0;
+    if (!status && with_history > 0)
+        status = history_reserve(tree, with_history);
+    frames_allow_reserve(tree->frames, former);
+    return status;
+}
+
+int
+tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
+          mshm_timestamp snapshot, tree_resolve *resolve, void *argument, struct tree_plan **plan)
+{
+    struct planning planning = {
+        .tree = tree,
+        .snapshot = snapshot,
+        .resolve = resolve,
+        .argument = argument,
+        .deletes = true,
+    };
+    assert(!tree->plan.open);
+    plan_reset(&tree->plan);
+    tree->plan.open = true;
+    tree->plan.bounded = snapshot != UINT64_MAX;
+    const struct mshm_op *op = ops;
+    int status = MSHM_OK;
+    for (uint64_t i = 0; i < count && !status; i++, op = mshm_op_next(op))
+        status = op_add(&planning, op);
+    assert(status || (uint64_t)((const uint8_t *)op - (const uint8_t *)ops) == size);
+    if (!status && planning.rebuild)
+        status = plan_rebuild(tree, planning.deletes);
+    if (status) {
+        tree_cancel(tree, &tree->plan);
+        return status;
+    }
+    *plan = &tree->plan;
+    return MSHM_OK;
+}
+
+void
+tree_cancel(struct tree *tree, struct tree_plan *plan)
+{
+    assert(plan->open);
+    struct plan_page *pages = plan_pages(plan);
+    for (uint32_t i = 0; i < plan->pages.count; i++)
+        frames_free(tree->frames, pages[i].frame, pages[i].class);
+    const mshm_pid *pids = plan->pids.data;
+    for (uint32_t i = plan->pids.count; i-- > 0;)
+        frames_pid_free(tree->frames, pids[i]);
+    plan->pages.count = plan->pids.count = 0;
+    plan->open = false;
+}
+
+/* --- applying --- */
+
+static struct mshm_version
+op_version(const struct mshm_op *op, mshm_timestamp timestamp)
+{
+    return (struct mshm_version){
+        .key = mshm_op_key(op),
+        .value = mshm_op_value(op),
+        .timestamp = timestamp,
+        .value_size = op_deletes(op) ? 0 : op->value_size,
+        .key_size = op->key_size,
+        .kind = op_deletes(op) ? MSHM_ENTRY_TOMBSTONE : MSHM_ENTRY_VALUE,
+    };
+}
+
+/* Remembers leaves that will need a rebuild soon, once, when they pass the mark. */
+static void
+leaf_remember(struct tree *tree, const struct plan_leaf *leaf)
+{
+    uint32_t mark = leaf->size / 16;
+    bool before = leaf->tail_room < TEND_PLACES || leaf->room < mark;
+    bool after = leaf->tail_room - leaf->op_count < TEND_PLACES || leaf->room - leaf->needed < mark;
+    if (before || !after || tree->tend_count == TEND_CAPACITY)
+        return;
+    uint32_t place = (tree->tend_first + tree->tend_count++) % TEND_CAPACITY;
+    tree->tend[place] = (struct tend_leaf){.target = leaf->target, .pid = leaf->pid};
+}
+
+static void
+leaf_append(struct tree *tree, const struct plan_leaf *leaf, mshm_timestamp timestamp)
+{
+    const struct plan_op *ops = (const struct plan_op *)tree->plan.ops.data + leaf->first_op;
+    for (uint32_t i = 0; i < leaf->op_count; i++) {
+        struct mshm_version version = op_version(ops[i].op, timestamp);
+        int status = mshm_leaf_append(leaf->frame, leaf->size, &version, ops[i].hash);
+        assert(status == MSHM_OK);
+        (void)status;
+        MACE_KILL_POINT("tree:append");
+    }
+    leaf_remember(tree, leaf);
+    mshm_counter_add(&tree->counters->appends, leaf->op_count);
+}
+
+static void
+page_build_leaf(const struct plan_page *page, mshm_timestamp timestamp)
+{
+    for (uint32_t i = 0; i < page->spec.count; i++)
+        if (page->versions[i].timestamp == PLAN_TIMESTAMP)
+            page->versions[i].timestamp = timestamp;
+    int status = mshm_leaf_build(page->frame, mshm_class_size(page->class), &page->spec);
+    assert(status == MSHM_OK); /* the size does not depend on the timestamp */
+    (void)status;
+}
+
+static void
+page_publish(struct tree *tree, const struct plan_page *page)
+{
+    unsigned hash = 0;
+    if (page->kind == MSHM_PAGE_LEAF)
+        hash = ((const struct mshm_page *)(const void *)page->frame)->hash_count;
+    frames_publish(tree->frames, page->pid,
+                   frames_word(tree->frames, page->frame, page->class, hash));
+}
+
+/* What a reader can meet after each step is told in tree_parts.h. */
+static void
+pages_publish(struct tree *tree, struct tree_plan *plan)
+{
+    const struct plan_page *pages = plan_pages(plan);
+    for (uint32_t i = plan->pages.count; i-- > 0;)
+        if (!pages[i].replaces && pages[i].kind != MSHM_PAGE_HISTORY) {
+            page_publish(tree, &pages[i]);
+            MACE_KILL_POINT("tree:split_right_published");
+        }
+    for (uint32_t i = plan->pages.count; i-- > 0;) {
+        const struct plan_page *page = &pages[i];
+        if (!page->replaces || page->kind == MSHM_PAGE_HISTORY)
+            continue;
+        page_publish(tree, page);
+        if (page->root)
+            MACE_KILL_POINT("tree:root_split");
+        else if (page->kind == MSHM_PAGE_INNER)
+            MACE_KILL_POINT("tree:split_parent_published");
+        else if (page->split)
+            MACE_KILL_POINT("tree:split_left_published");
+        else
+            MACE_KILL_POINT("tree:rebuild_published");
+        if (page->spec.history)
+            MACE_KILL_POINT("tree:history_published");
+    }
+}
+
+/* History frames that were taken in go after the leaves that led to them, so a bracket that may use the one may use the
+ * other. */
+static void
+history_settle(struct tree *tree, struct tree_plan *plan)
+{
+    const AO_t *retired = plan->retired.data;
+    for (uint32_t i = 0; i < plan->retired.count; i++)
+        frames_retire(tree->frames, frames_address(tree->frames, retired[i]),
+                      mshm_map_class(retired[i]));
+    tree->pages_history -= plan->retired.count;
+    tree->history_bytes -= plan->history_loaded;
+    const struct plan_leaf *leaves = plan->leaves.data;
+    for (uint32_t i = 0; i < plan->leaves.count; i++)
+        if (leaves[i].rebuild && tree->history.count > 0)
+            history_note(tree, leaves[i].pid, &leaves[i].target, 0);
+    const struct plan_page *pages = plan_pages(plan);
+    for (uint32_t i = 0; i < plan->pages.count; i++) {
+        if (pages[i].kind == MSHM_PAGE_LEAF && pages[i].history_bytes > 0)
+            history_note(tree, pages[i].pid, &pages[i].target, pages[i].history_bytes);
+        if (pages[i].kind == MSHM_PAGE_HISTORY) {
+            tree->pages_history++;
+            tree->history_bytes += mshm_class_size(pages[i].class);
+        }
+    }
+}
+
+static void
+plan_publish(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
+{
+    const struct plan_page *pages = plan_pages(plan);
+    for (uint32_t i = 0; i < plan->pages.count; i++)
+        if (pages[i].kind == MSHM_PAGE_LEAF)
+            page_build_leaf(&pages[i], timestamp);
+    pages_publish(tree, plan);
+    history_settle(tree, plan);
+    tree->pages_leaf += plan->leaf_added;
+    tree->pages_inner += plan->inner_added;
+    for (uint32_t i = 0; i < plan->pages.count; i++)
+        if (pages[i].level + 1u > tree->height)
+            tree->height = pages[i].level + 1u;
+    mshm_counter_add(&tree->counters->consolidations, plan->rebuilt);
+    mshm_counter_add(&tree->counters->splits, plan->splits_made);
+    mshm_counter_add(&tree->counters->versions_pruned, plan->pruned);
+    tree_report(tree);
+}
+
+void
+tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
+{
+    assert(plan->open);
+    const struct plan_leaf *leaves = plan->leaves.data;
+    for (uint32_t i = 0; i < plan->leaves.count; i++)
+        if (!leaves[i].rebuild)
+            leaf_append(tree, &leaves[i], timestamp);
+    if (plan->pages.count > 0)
+        plan_publish(tree, plan, timestamp);
+    plan->open = false;
+}
+
+int
+tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid, bool whole_history,
+             bool only_smaller)
+{
+    struct tree_plan *plan = &tree->plan;
+    AO_t word = AO_load(frames_map(tree->frames, pid));
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+        return MSHM_NOT_FOUND;
+    const struct mshm_page *page = (const void *)frames_address(tree->frames, word);
+    if (page->kind != MSHM_PAGE_LEAF || page->bucket != target->ref.bucket)
+        return MSHM_NOT_FOUND;
+    assert(!plan->open);
+    plan_reset(plan);
+    plan->open = true;
+    plan->bounded = false;
+    struct plan_leaf *leaf = plan_push(&plan->leaves, sizeof(*leaf));
+    int status = leaf ? MSHM_OK : MSHM_NO_MEMORY;
+    if (leaf) {
+        leaf->target = *target;
+        leaf->pid = pid;
+        leaf->frame = frames_address(tree->frames, word);
+        leaf->size = mshm_class_size(mshm_map_class(word));
+        leaf->rebuild = true;
+        leaf->whole_history = whole_history;
+        uint64_t before = tree->history_bytes;
+        status = plan_rebuild(tree, only_smaller); /* what saves memory may use the reserve */
+        uint64_t after = before - plan->history_loaded;
+        for (uint32_t i = 0; i < plan->pages.count; i++)
+            if (plan_pages(plan)[i].kind == MSHM_PAGE_HISTORY)
+                after += mshm_class_size(plan_pages(plan)[i].class);
+        if (!status && only_smaller && after >= before)
+            status = MSHM_EXISTS;
+    }
+    if (status)
+        tree_cancel(tree, plan);
+    else
+        tree_apply(tree, plan, 0);
+    return status;
+}
