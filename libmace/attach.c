@@ -210,11 +210,10 @@ attachment_release(struct mlib_attachment *attachment)
     if (attachment->released)
         return;
     attachment->released = true;
+    mlib_answers_settle(attachment);
     attachment_unmap(attachment);
     close(attachment->socket);
     close(attachment->doorbell);
-    free(attachment->outcomes);
-    attachment->outcomes = NULL;
 }
 
 static int
@@ -254,6 +253,17 @@ attachment_map(struct mlib_attachment *attachment, const struct welcome *welcome
     return status;
 }
 
+/* Reports a relock, so that a call from a signal handler fails instead of waiting for the thread it interrupted. */
+static void
+publish_lock_init(struct mlib_attachment *attachment)
+{
+    pthread_mutexattr_t attributes;
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&attachment->publish_lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+}
+
 static int
 attachment_create(struct mace *db, int fd, const struct welcome *welcome,
                   struct mlib_attachment **out)
@@ -278,7 +288,7 @@ attachment_create(struct mace *db, int fd, const struct welcome *welcome,
         return status;
     }
     pthread_mutex_init(&attachment->control_lock, NULL);
-    pthread_mutex_init(&attachment->publish_lock, NULL);
+    publish_lock_init(attachment);
     mshm_producer_init(&attachment->producer, attachment->session);
     for (int i = 0; i < MSHM_FD_COUNT; i++)
         if (i != MSHM_FD_DOORBELL)
@@ -368,7 +378,13 @@ current_retire(struct mace *db)
 {
     struct mlib_attachment *attachment = (struct mlib_attachment *)(uintptr_t)AO_load(&db->current);
     AO_store_release(&db->current, 0);
-    if (attachment != NULL && AO_fetch_and_sub1_full(&attachment->references) == 1)
+    if (attachment == NULL)
+        return;
+    /* No transaction of this process has read at a later snapshot: what mace_begin holds the next broker to. */
+    AO_t visible = AO_load_acquire(&attachment->view.store->visible);
+    if (visible > AO_load(&db->newest_seen))
+        AO_store(&db->newest_seen, visible);
+    if (AO_fetch_and_sub1_full(&attachment->references) == 1)
         attachment_release(attachment);
 }
 
@@ -438,12 +454,13 @@ mlib_attachments_close(struct mace *db, bool forked)
             /* The mappings did not come along; the descriptors did, and closing a copy ends nothing. */
             close(attachment->socket);
             close(attachment->doorbell);
-            free(attachment->outcomes);
         } else if (!forked) {
             attachment_release(attachment);
             pthread_mutex_destroy(&attachment->control_lock);
             pthread_mutex_destroy(&attachment->publish_lock);
         }
+        mlib_lanes_fini(attachment);
+        free(attachment->outcomes);
         free(attachment);
         attachment = next;
     }

@@ -32,7 +32,11 @@ struct mlib_outcome {
  * looks whether the attachment is still `current`; the struct itself stays until mace_close, so that add is always safe.
  * The put that brings it to zero after the attachment was retired unmaps and closes, once (`released`, under mace->lock).
  * lanes: bit set = in use; taken and given back by compare-and-swap; lane_owner is written by the owner of the lane.
- * publish_lock guards producer, outcomes, deferred lanes; never held across a wait.
+ * lane_cache keeps the memory of an ended transaction for the lane's next owner; its owner's alone.
+ * publish_lock guards producer, answers_taken, outcomes, tickets, draining and the queue of deferred lanes; never held across a
+ * wait, always taken after mace->lock. It reports a relock by its own thread (a call from a signal handler).
+ * places[] says who takes the answer of the request in that place of the ring: written under publish_lock, and by the
+ * waiting thread (MLIB_PLACE_WAITED to MLIB_PLACE_TAKEN) without it.
  * control_lock guards the socket; held for one request and its reply.
  */
 struct mlib_attachment {
@@ -50,13 +54,26 @@ struct mlib_attachment {
 
     AO_t lanes[MSHM_MAX_LANES / 64];
     struct mace_txn *lane_owner[MSHM_MAX_LANES];
+    struct mace_txn *lane_cache[MSHM_MAX_LANES];
 
     pthread_mutex_t publish_lock;
     struct mshm_producer producer;
     uint64_t answers_taken;        /* sequences <= it were copied to `outcomes` */
     struct mlib_outcome *outcomes; /* MLIB_OUTCOMES places, by sequence */
-    AO_t lane_until
-        [MSHM_MAX_LANES]; /* sequence whose copy-in frees the lane of an asynchronous commit; 0 = none */
+    uint64_t tickets;              /* asynchronous commits whose outcome mace_wait has not returned */
+    AO_t places[MSHM_RING_CAPACITY]; /* sequence << 2 | enum mlib_place */
+    unsigned draining; /* thread that waits for the arena to run empty, so that it can grow; 0 = none */
+    /* Lanes of asynchronous commits, oldest first: each is free when the broker has copied in its sequence. */
+    AO_t deferred_count; /* changed under publish_lock, looked at without it */
+    unsigned deferred_first;
+    uint8_t deferred_lanes[MSHM_MAX_LANES];
+    uint64_t lane_until[MSHM_MAX_LANES];
+};
+
+enum mlib_place {
+    MLIB_PLACE_TICKET = 0, /* whoever needs the place copies the answer to `outcomes` */
+    MLIB_PLACE_WAITED = 1, /* a thread waits for it and takes it itself */
+    MLIB_PLACE_TAKEN = 2,  /* nobody needs it any more */
 };
 
 struct mace_bucket {
@@ -121,6 +138,19 @@ int mlib_outcome_find(struct mace *db, uint64_t incarnation, uint64_t number, ui
 int mlib_lane_take(struct mlib_attachment *attachment, struct mace_txn *owner, unsigned *lane);
 /* The lane's snapshot and epoch must be 0. */
 void mlib_lane_give(struct mlib_attachment *attachment, unsigned lane);
+/* Leaves a lane whose transaction has ended registered until the broker has copied in `sequence`. Under publish_lock. */
+void mlib_lane_defer(struct mlib_attachment *attachment, unsigned lane, uint64_t sequence);
+/* Frees the deferred lanes whose requests have been copied in. Under publish_lock. */
+void mlib_lanes_reap(struct mlib_attachment *attachment);
+/* The same, when there are any and the lock is free at once. Any thread. */
+void mlib_lanes_reap_try(struct mlib_attachment *attachment);
+/* A number of the calling thread, never 0, different for each thread of this process. */
+unsigned mlib_thread_number(void);
+/* attach.c, when a session's memory is about to be unmapped: keeps the answers that tickets may still ask for. Under
+ * mace->lock; nobody else uses the attachment (commit.c). */
+void mlib_answers_settle(struct mlib_attachment *attachment);
+/* mace_close: frees the transactions' memory that the lanes keep, of an attachment whose transactions have ended (txn.c). */
+void mlib_lanes_fini(struct mlib_attachment *attachment);
 /* Aborts a transaction found in lane_owner when its mace is closed (txn.c). */
 void mlib_txn_abandon(struct mace_txn *txn);
 

@@ -22,9 +22,10 @@ static const uint64_t wait_slice_ns = 100 * 1000 * 1000;
 static int
 answered(const struct mshm_session *session, uint64_t sequence)
 {
-    /* pairs with the release in mshm_completion_post */
-    return AO_int_load_acquire(&session->completions[mshm_ring_place(sequence)].done) ==
-           (unsigned)sequence;
+    /* pairs with the release in mshm_completion_post. A later answer in this place means that this one was taken by
+     * somebody else: no reason to sleep either. */
+    unsigned done = AO_int_load_acquire(&session->completions[mshm_ring_place(sequence)].done);
+    return (int)(done - (unsigned)sequence) >= 0;
 }
 
 /* How long the next sleep may be: 0 when the deadline has passed. */
@@ -67,7 +68,7 @@ sleep_once(struct mshm_session *session, const struct mshm_store *store, uint64_
     AO_int_store(&session->waiting[mshm_ring_place(sequence)], 1);
     mshm_full_fence(); /* pairs with the broker's fence between posting a batch and mshm_completion_waiter */
     unsigned int value = AO_int_load_acquire(done);
-    if (value == (unsigned)sequence)
+    if ((int)(value - (unsigned)sequence) >= 0)
         return MSHM_OK;
     /* Liveness first, then once more the answer: the broker may have answered and died in between. */
     if (mshm_store_gone(store))

@@ -1,0 +1,159 @@
+/* cursor_base.c - the snapshot's side of a cursor: a private copy of one leaf at a time, and the way from leaf to leaf.
+ *
+ * What a snapshot sees of a leaf never changes, so copies that were made at different times fit together, whatever was
+ * split or merged between them. The way on is always by key: forward from the high fence, backward from the low one.
+ */
+#include <string.h>
+
+#include "cursor.h"
+
+/* Copies the leaf for `key` and prepares a walk over it. `key` does not point into the cursor's copy. */
+static int
+leaf_load(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t *key,
+          size_t key_size, mshm_pid hint)
+{
+    struct mace_txn *txn = cursor->txn;
+    const struct mlib_range *range = &cursor->range;
+    mshm_pid missing;
+    cursor->loaded = false;
+    int status =
+        mshm_leaf_copy(&txn->attachment->view, txn->lane, txn->expired, cursor->tree, txn->snapshot,
+                       where, key, key_size, hint, cursor->copy, &cursor->copy_size, &missing);
+    if (status == MSHM_BUSY)
+        return mlib_missing_status(txn->attachment);
+    if (status == MSHM_OK)
+        status = mshm_page_fences(cursor->copy, cursor->copy_size, &cursor->fences);
+    if (status == MSHM_OK)
+        status = mshm_leaf_iterator_init(&cursor->iterator, cursor->copy, cursor->copy_size);
+    if (status != MSHM_OK)
+        return status == MSHM_NOT_FOUND ? MACE_CORRUPT : status;
+    const struct mshm_fences *fences = &cursor->fences;
+    cursor->check_lower =
+        range->lower_size > 0 &&
+        mshm_key_compare(fences->low, fences->low_size, range->lower, range->lower_size) < 0;
+    cursor->check_upper =
+        range->has_upper &&
+        (fences->high_size == MSHM_FENCE_INFINITE ||
+         mshm_key_compare(fences->high, fences->high_size, range->upper, range->upper_size) > 0);
+    cursor->loaded = true;
+    return MACE_OK;
+}
+
+/* The next leaf in the walk's direction. MACE_NOT_FOUND: there is none. */
+static int
+leaf_cross(struct mace_cursor *cursor, bool forward)
+{
+    uint8_t fence[MSHM_MAX_KEY];
+    const struct mshm_fences *fences = &cursor->fences;
+    size_t size = forward ? fences->high_size : fences->low_size;
+    mshm_pid right = fences->right;
+    if (forward ? size == MSHM_FENCE_INFINITE : size == 0)
+        return MACE_NOT_FOUND;
+    if (size > sizeof fence)
+        return MACE_CORRUPT;
+    memcpy(fence, forward ? fences->high : fences->low, size);
+    int status = leaf_load(cursor, forward ? MSHM_LEAF_AT : MSHM_LEAF_BELOW, fence, size,
+                           forward ? right : 0);
+    if (status != MACE_OK)
+        return status;
+    /* A merged leaf reaches back over the fence; a split one would not: then this is its first or last key. */
+    return mshm_leaf_iterator_seek(&cursor->iterator, fence, size);
+}
+
+/* What an entry is that the iterator came to: MACE_OK: visible; MACE_NOT_FOUND: pass over it. */
+static int
+entry_resolve(struct mace_cursor *cursor)
+{
+    struct mshm_version *version = &cursor->version;
+    size_t size;
+    switch (version->kind) {
+    case MSHM_ENTRY_VALUE:
+        return MACE_OK;
+    case MSHM_ENTRY_TOMBSTONE:
+        return MACE_NOT_FOUND;
+    case 0:
+        break; /* the version that the snapshot sees stands in history */
+    default:
+        return MACE_CORRUPT;
+    }
+    int status = mlib_snapshot_get(cursor->txn, cursor->tree, version->key, version->key_size,
+                                   &cursor->history, 0, &size);
+    if (status != MACE_OK)
+        return status;
+    version->kind = MSHM_ENTRY_VALUE;
+    version->value = cursor->history.data;
+    version->value_size = (uint32_t)size;
+    return MACE_OK;
+}
+
+static inline int
+base_move(struct mace_cursor *cursor, bool forward)
+{
+    for (;;) {
+        mshm_timestamp snapshot = cursor->txn->snapshot;
+        int status =
+            forward ? mshm_leaf_iterator_next(&cursor->iterator, snapshot, &cursor->version)
+                    : mshm_leaf_iterator_previous(&cursor->iterator, snapshot, &cursor->version);
+        if (status == MSHM_OK) {
+            if (cursor->version.kind == MSHM_ENTRY_VALUE)
+                return MACE_OK;
+            status = entry_resolve(cursor);
+            if (status != MACE_NOT_FOUND)
+                return status;
+        } else if (status == MSHM_NOT_FOUND) {
+            status = leaf_cross(cursor, forward);
+            if (status != MACE_OK)
+                return status;
+        } else {
+            return status;
+        }
+    }
+}
+
+int
+mlib_base_forward(struct mace_cursor *cursor)
+{
+    return base_move(cursor, true);
+}
+
+int
+mlib_base_backward(struct mace_cursor *cursor)
+{
+    return base_move(cursor, false);
+}
+
+/* Does the copy cover the key (or, below, the keys before it)? */
+static bool
+leaf_covers(const struct mace_cursor *cursor, const uint8_t *key, size_t key_size, int below)
+{
+    return cursor->loaded && mshm_fences_compare(&cursor->fences, key, key_size, below) == 0;
+}
+
+int
+mlib_base_ceiling(struct mace_cursor *cursor, const uint8_t *key, size_t key_size)
+{
+    int status = MACE_OK;
+    if (!leaf_covers(cursor, key, key_size, 0))
+        status = leaf_load(cursor, MSHM_LEAF_AT, key, key_size, 0);
+    if (status == MACE_OK)
+        status = mshm_leaf_iterator_seek(&cursor->iterator, key, key_size);
+    return status == MACE_OK ? base_move(cursor, true) : status;
+}
+
+int
+mlib_base_below(struct mace_cursor *cursor, const uint8_t *key, size_t key_size)
+{
+    int status = MACE_OK;
+    if (key == NULL) {
+        if (!cursor->loaded || cursor->fences.high_size != MSHM_FENCE_INFINITE)
+            status = leaf_load(cursor, MSHM_LEAF_LAST, NULL, 0, 0);
+        else
+            status = mshm_leaf_iterator_init(&cursor->iterator, cursor->copy, cursor->copy_size);
+    } else {
+        if (!leaf_covers(cursor, key, key_size, 1))
+            status = leaf_load(cursor, MSHM_LEAF_BELOW, key, key_size, 0);
+        if (status == MACE_OK)
+            status = mshm_leaf_iterator_seek(&cursor->iterator, key, key_size);
+    }
+    return status == MACE_OK ? base_move(cursor, false) : status;
+}
