@@ -1,0 +1,728 @@
+#include "sim/sim_env.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPERATIONS_MAX = 16, FILES_MAX = 64 };
+
+struct env_file {
+    struct sim_inode *inode;
+    bool writable;
+    bool busy; /* an append is under way */
+};
+
+enum operation_kind { OPERATION_NONE, OPERATION_APPEND, OPERATION_JOB };
+enum operation_phase { PHASE_WAITS, PHASE_WRITTEN, PHASE_SYNCING, PHASE_ENDED };
+
+/* Something under way: its next step happens at `due`. */
+struct operation {
+    enum operation_kind kind;
+    enum operation_phase phase;
+    uint64_t due, tag;
+    int64_t result;
+    struct env_file *file;
+    uint64_t offset;
+    const void *from;
+    size_t size;
+    bool sync;
+    uint64_t sum; /* of the bytes: they must not change meanwhile */
+    struct sim_snapshot snapshot;
+    int (*job)(void *argument);
+    void *argument;
+};
+
+struct sim_env {
+    struct env interface;
+    struct sim_hooks hooks;
+    struct sim_random random;
+    struct sim_disk *disk, *survivor;
+    struct operation operations[OPERATIONS_MAX];
+    struct env_file *files[FILES_MAX]; /* open ones */
+    uint64_t now, calls;
+    uint64_t die_at; /* calls; 0: not */
+    bool die_power_cut, dead;
+    unsigned fail_mask;
+    uint64_t fail_nth;
+    int fail_error;
+    bool failed, full, mapping, verbose;
+    uint64_t store_limit, store_backed;
+    enum sim_lie lie;
+};
+
+/* --- death and faults --- */
+
+/* An append that was under way may have been written, in part or not at all. */
+static void
+operations_tear(struct sim_env *sim)
+{
+    for (int i = 0; i < OPERATIONS_MAX; i++) {
+        struct operation *operation = &sim->operations[i];
+        if (operation->kind != OPERATION_APPEND || operation->phase != PHASE_WAITS)
+            continue;
+        size_t sectors = operation->size / SIM_SECTOR + 1;
+        size_t size = sim_random_below(&sim->random, sectors + 1) * SIM_SECTOR;
+        sim_inode_write(operation->file->inode, operation->offset, operation->from,
+                        size < operation->size ? size : operation->size);
+    }
+}
+
+void
+sim_env_die(struct sim_env *sim, bool power_cut)
+{
+    if (sim->dead)
+        return;
+    operations_tear(sim);
+    sim->dead = true;
+    sim->survivor = sim_disk_survivor(sim->disk, power_cut);
+}
+
+/* Every call comes by here: 0, or the error that it has to return. */
+static int
+call_begin(struct sim_env *sim, enum sim_call call)
+{
+    if (sim->dead)
+        return -EIO;
+    sim->calls++;
+    if (sim->die_at != 0 && sim->calls >= sim->die_at) {
+        sim->die_at = 0;
+        sim_env_die(sim, sim->die_power_cut);
+        return -EIO;
+    }
+    if ((sim->fail_mask & call) != 0 && --sim->fail_nth == 0) {
+        sim->fail_mask = 0;
+        sim->failed = true;
+        return -sim->fail_error;
+    }
+    return 0;
+}
+
+/* --- files --- */
+
+static int
+sim_open(void *context, const char *name, unsigned flags, struct env_file **file)
+{
+    struct sim_env *sim = context;
+    struct sim_inode *inode = NULL;
+    int result = call_begin(sim, SIM_CALL_OPEN);
+    if (result != 0)
+        return result;
+    if ((flags & ENV_OPEN_CREATE) != 0) {
+        if (sim->full)
+            return -ENOSPC;
+        result = sim_disk_create_file(sim->disk, name, &inode);
+        if (result != 0)
+            return result;
+    } else {
+        inode = sim_disk_find(sim->disk, name);
+        if (inode == NULL)
+            return -ENOENT;
+    }
+    size_t slot = 0;
+    while (slot < FILES_MAX && sim->files[slot] != NULL)
+        slot++;
+    assert(slot < FILES_MAX); /* more would be a leak */
+    struct env_file *opened = calloc(1, sizeof *opened);
+    assert(opened != NULL);
+    opened->inode = inode;
+    opened->writable = (flags & ENV_OPEN_WRITE) != 0;
+    sim_inode_hold(inode);
+    sim->files[slot] = opened;
+    *file = opened;
+    return 0;
+}
+
+static void
+sim_close(void *context, struct env_file *file)
+{
+    struct sim_env *sim = context;
+    assert(!file->busy || sim->dead);
+    for (size_t i = 0; i < FILES_MAX; i++)
+        if (sim->files[i] == file)
+            sim->files[i] = NULL;
+    for (int i = 0; i < OPERATIONS_MAX; i++) {
+        struct operation *operation = &sim->operations[i];
+        if (operation->kind == OPERATION_APPEND && operation->file == file) {
+            if (operation->snapshot.copies != NULL || operation->phase == PHASE_SYNCING)
+                sim_sync_forget(file->inode, &operation->snapshot);
+            *operation = (struct operation){.kind = OPERATION_NONE};
+        }
+    }
+    sim_inode_release(sim->disk, file->inode);
+    free(file);
+}
+
+static int64_t
+sim_size(void *context, struct env_file *file)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_READ);
+    return result != 0 ? result : (int64_t)file->inode->size;
+}
+
+static int64_t
+sim_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_READ);
+    if (result != 0)
+        return result;
+    if (offset >= file->inode->size)
+        return 0;
+    if (size > file->inode->size - offset)
+        size = file->inode->size - offset;
+    memcpy(to, file->inode->cache + offset, size);
+    return (int64_t)size;
+}
+
+static int
+sim_write(void *context, struct env_file *file, uint64_t offset, const void *from, size_t size)
+{
+    struct sim_env *sim = context;
+    assert(file->writable);
+    int result = call_begin(sim, SIM_CALL_WRITE);
+    if (result != 0)
+        return result;
+    if (sim->full && offset + size > file->inode->size)
+        return -ENOSPC;
+    sim_inode_write(file->inode, offset, from, size);
+    return 0;
+}
+
+static int
+sim_sync(void *context, struct env_file *file)
+{
+    struct sim_env *sim = context;
+    struct sim_snapshot snapshot;
+    if (sim->dead)
+        return -EIO;
+    if (sim->lie == SIM_LIE_FILE_SYNC)
+        return call_begin(sim, SIM_CALL_SYNC);
+    assert(!file->busy);
+    sim_sync_begin(file->inode, &snapshot);
+    int result = call_begin(sim, SIM_CALL_SYNC);
+    if (result == 0)
+        sim_sync_end(file->inode, &snapshot);
+    else if (sim->dead)
+        sim_sync_forget(file->inode, &snapshot);
+    else
+        sim_sync_fail(sim->disk, file->inode, &snapshot);
+    return result;
+}
+
+static int
+sim_preallocate(void *context, struct env_file *file, uint64_t size)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_PREALLOCATE);
+    if (result != 0)
+        return result;
+    if (sim->full)
+        return -ENOSPC;
+    sim_inode_reserve(file->inode, size);
+    if (file->inode->size < size)
+        file->inode->size = size;
+    return 0;
+}
+
+static int
+sim_rename(void *context, const char *from, const char *to)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_NAMES);
+    return result != 0 ? result : sim_disk_rename(sim->disk, from, to);
+}
+
+static int
+sim_remove(void *context, const char *name)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_NAMES);
+    return result != 0 ? result : sim_disk_remove(sim->disk, name);
+}
+
+static int
+sim_directory_create(void *context, const char *name)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_NAMES);
+    if (result == 0 && sim->full && !sim_disk_is_directory(sim->disk, name))
+        result = -ENOSPC;
+    return result != 0 ? result : sim_disk_create_directory(sim->disk, name);
+}
+
+static int
+sim_directory_sync(void *context, const char *name)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_DIRECTORY_SYNC);
+    if (result == 0 && sim->lie != SIM_LIE_DIRECTORY_SYNC)
+        sim_disk_sync_directory(sim->disk, name);
+    return result;
+}
+
+static int
+sim_directory_list(void *context, const char *name, int (*each)(const char *name, void *argument),
+                   void *argument)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_READ);
+    return result != 0 ? result : sim_disk_list(sim->disk, name, each, argument);
+}
+
+static int
+sim_map(void *context, struct env_file *file, uint64_t size, void **address)
+{
+    struct sim_env *sim = context;
+    int result = call_begin(sim, SIM_CALL_MAP);
+    if (result != 0)
+        return result;
+    if (!sim->mapping)
+        return -ENODEV;
+    assert(size <= file->inode->size);
+    file->inode->mapped = true;
+    *address = file->inode->cache;
+    return 0;
+}
+
+static void
+sim_unmap(void *context, void *address, uint64_t size)
+{
+    (void)context;
+    (void)address;
+    (void)size;
+}
+
+/* --- the scheduler --- */
+
+/* Short waits mostly, long ones now and then. */
+static uint64_t
+latency(struct sim_env *sim, uint64_t usual_ns)
+{
+    uint64_t ns = 1 + sim_random_below(&sim->random, usual_ns);
+    return sim_random_chance(&sim->random, 5) ? ns * 20 : ns;
+}
+
+static struct operation *
+operation_new(struct sim_env *sim, enum operation_kind kind, uint64_t tag)
+{
+    int slot = 0;
+    while (slot < OPERATIONS_MAX && sim->operations[slot].kind != OPERATION_NONE)
+        slot++;
+    assert(slot < OPERATIONS_MAX);
+    struct operation *operation = &sim->operations[slot];
+    *operation = (struct operation){.kind = kind, .tag = tag};
+    operation->due = sim->now + latency(sim, 30000);
+    return operation;
+}
+
+static uint64_t
+bytes_sum(const void *bytes, size_t size)
+{
+    const uint8_t *at = bytes;
+    uint64_t sum = size;
+    for (size_t i = 0; i < size; i++)
+        sum = sum * 31 + at[i];
+    return sum;
+}
+
+static void
+sim_append(void *context, struct env_file *file, uint64_t offset, const void *from, size_t size,
+           bool sync, uint64_t tag)
+{
+    struct sim_env *sim = context;
+    assert(file->writable && !file->busy);
+    struct operation *operation = operation_new(sim, OPERATION_APPEND, tag);
+    operation->file = file;
+    operation->offset = offset;
+    operation->from = from;
+    operation->size = size;
+    operation->sync = sync;
+    operation->sum = bytes_sum(from, size);
+    file->busy = true;
+    (void)call_begin(sim, 0);
+}
+
+static void
+sim_job_start(void *context, int (*job)(void *argument), void *argument, uint64_t tag)
+{
+    struct sim_env *sim = context;
+    struct operation *operation = operation_new(sim, OPERATION_JOB, tag);
+    operation->job = job;
+    operation->argument = argument;
+}
+
+static void
+append_write(struct sim_env *sim, struct operation *operation)
+{
+    size_t size = operation->size;
+    assert(bytes_sum(operation->from, size) == operation->sum);
+    if (sim->lie == SIM_LIE_SHORT_APPEND && size > 4 * SIM_SECTOR)
+        size -= SIM_SECTOR;
+    struct sim_inode *inode = operation->file->inode;
+    if (operation->sync && sim->lie == SIM_LIE_SYNC_BEFORE_WRITE)
+        sim_sync_begin(inode, &operation->snapshot);
+    operation->result = size > 0 ? call_begin(sim, SIM_CALL_WRITE) : 0;
+    if (sim->dead)
+        return;
+    if (operation->result != 0) /* something may have gone through */
+        size = sim_random_below(&sim->random, size + 1);
+    sim_inode_write(inode, operation->offset, operation->from, size);
+    if (operation->result != 0 && sim->lie == SIM_LIE_APPEND_ERROR)
+        operation->result = 0;
+    operation->phase = operation->sync && operation->result == 0 ? PHASE_WRITTEN : PHASE_ENDED;
+    if (sim->lie == SIM_LIE_APPEND_UNSYNCED)
+        operation->phase = PHASE_ENDED;
+    if (operation->result != 0 && sim->lie == SIM_LIE_SYNC_BEFORE_WRITE && operation->sync)
+        sim_sync_forget(inode, &operation->snapshot);
+}
+
+static void
+append_sync_end(struct sim_env *sim, struct operation *operation)
+{
+    struct sim_inode *inode = operation->file->inode;
+    operation->result = call_begin(sim, SIM_CALL_SYNC);
+    if (sim->dead)
+        return;
+    if (operation->result == 0)
+        sim_sync_end(inode, &operation->snapshot);
+    else
+        sim_sync_fail(sim->disk, inode, &operation->snapshot);
+    if (sim->lie == SIM_LIE_APPEND_ERROR)
+        operation->result = 0;
+    operation->phase = PHASE_ENDED;
+}
+
+/* The next step of what is under way. */
+static void
+operation_step(struct sim_env *sim, struct operation *operation)
+{
+    if (operation->kind == OPERATION_JOB) {
+        operation->result = operation->job(operation->argument);
+        operation->phase = PHASE_ENDED;
+        operation->due = sim->now + latency(sim, 100000);
+        return;
+    }
+    switch (operation->phase) {
+    case PHASE_WAITS:
+        append_write(sim, operation);
+        operation->due = sim->now + latency(sim, 10000);
+        break;
+    case PHASE_WRITTEN:
+        if (sim->lie != SIM_LIE_SYNC_BEFORE_WRITE)
+            sim_sync_begin(operation->file->inode, &operation->snapshot);
+        operation->phase = PHASE_SYNCING;
+        operation->due = sim->now + latency(sim, 200000);
+        break;
+    default:
+        append_sync_end(sim, operation);
+        operation->due = sim->now + latency(sim, 10000);
+        break;
+    }
+}
+
+static struct operation *
+operation_due(struct sim_env *sim)
+{
+    struct operation *due = NULL;
+    for (int i = 0; i < OPERATIONS_MAX; i++) {
+        struct operation *operation = &sim->operations[i];
+        if (operation->kind == OPERATION_NONE || operation->due > sim->now)
+            continue;
+        if (due == NULL || operation->due < due->due)
+            due = operation;
+    }
+    return due;
+}
+
+static unsigned
+sim_poll(void *context, struct env_completion *completions, unsigned capacity)
+{
+    struct sim_env *sim = context;
+    unsigned count = 0;
+    sim->now += 200; /* a turn takes time, so that a loop that only polls gets on */
+    while (count < capacity && !sim->dead) {
+        struct operation *operation = operation_due(sim);
+        if (operation == NULL)
+            break;
+        if (operation->phase != PHASE_ENDED) {
+            operation_step(sim, operation);
+            continue;
+        }
+        completions[count++] = (struct env_completion){operation->tag, operation->result};
+        if (operation->kind == OPERATION_APPEND)
+            operation->file->busy = false;
+        operation->kind = OPERATION_NONE;
+    }
+    return count;
+}
+
+/* --- the rest --- */
+
+static uint64_t
+sim_clock(void *context)
+{
+    struct sim_env *sim = context;
+    return sim->now;
+}
+
+static uint64_t
+sim_chance(void *context)
+{
+    struct sim_env *sim = context;
+    return sim_random_next(&sim->random);
+}
+
+static int
+sim_store_back(void *context, uint64_t offset, uint64_t size)
+{
+    struct sim_env *sim = context;
+    (void)offset;
+    if (sim->store_backed + size > sim->store_limit)
+        return -ENOMEM;
+    sim->store_backed += size;
+    return 0;
+}
+
+static int
+sim_arena_back(void *context, void *session_handle, uint64_t arena_size)
+{
+    (void)context;
+    (void)session_handle;
+    (void)arena_size;
+    return 0;
+}
+
+static void
+sim_wake(void *context, unsigned int *word)
+{
+    struct sim_env *sim = context;
+    if (sim->hooks.wake != NULL)
+        sim->hooks.wake(sim->hooks.argument, word);
+}
+
+static void
+sim_reply(void *context, void *session_handle, const void *message, size_t size)
+{
+    struct sim_env *sim = context;
+    if (sim->hooks.reply != NULL)
+        sim->hooks.reply(sim->hooks.argument, session_handle, message, size);
+}
+
+static void
+sim_session_free(void *context, void *session_handle)
+{
+    struct sim_env *sim = context;
+    if (sim->hooks.session_free != NULL)
+        sim->hooks.session_free(sim->hooks.argument, session_handle);
+}
+
+static void
+sim_log(void *context, enum env_log_level level, const char *line)
+{
+    struct sim_env *sim = context;
+    if (sim->verbose)
+        printf("  broker [%d] %s\n", (int)level, line);
+}
+
+struct sim_env *
+sim_env_create(uint64_t seed)
+{
+    struct sim_env *sim = calloc(1, sizeof *sim);
+    assert(sim != NULL);
+    sim->random.state = seed;
+    sim->disk = sim_disk_create(&sim->random);
+    sim->mapping = true;
+    sim->store_limit = UINT64_MAX;
+    sim->now = 1000000000;
+    sim->interface = (struct env){.context = sim,
+                                  .clock_ns = sim_clock,
+                                  .random = sim_chance,
+                                  .file_open = sim_open,
+                                  .file_close = sim_close,
+                                  .file_size = sim_size,
+                                  .file_read = sim_read,
+                                  .file_write = sim_write,
+                                  .file_sync = sim_sync,
+                                  .file_preallocate = sim_preallocate,
+                                  .file_rename = sim_rename,
+                                  .file_remove = sim_remove,
+                                  .directory_create = sim_directory_create,
+                                  .directory_sync = sim_directory_sync,
+                                  .directory_list = sim_directory_list,
+                                  .file_map = sim_map,
+                                  .file_unmap = sim_unmap,
+                                  .file_append = sim_append,
+                                  .job_start = sim_job_start,
+                                  .poll = sim_poll,
+                                  .store_back = sim_store_back,
+                                  .arena_back = sim_arena_back,
+                                  .wake = sim_wake,
+                                  .reply = sim_reply,
+                                  .session_free = sim_session_free,
+                                  .log = sim_log};
+    return sim;
+}
+
+static void
+operations_forget(struct sim_env *sim)
+{
+    for (int i = 0; i < OPERATIONS_MAX; i++) {
+        struct operation *operation = &sim->operations[i];
+        if (operation->kind == OPERATION_APPEND &&
+            (operation->snapshot.copies != NULL || operation->phase == PHASE_SYNCING))
+            sim_sync_forget(operation->file->inode, &operation->snapshot);
+        *operation = (struct operation){.kind = OPERATION_NONE};
+    }
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        if (sim->files[i] == NULL)
+            continue;
+        sim_inode_release(sim->disk, sim->files[i]->inode);
+        free(sim->files[i]);
+        sim->files[i] = NULL;
+    }
+}
+
+void
+sim_env_destroy(struct sim_env *sim)
+{
+    if (sim == NULL)
+        return;
+    operations_forget(sim);
+    sim_disk_destroy(sim->disk);
+    sim_disk_destroy(sim->survivor);
+    free(sim);
+}
+
+void
+sim_env_restart(struct sim_env *sim)
+{
+    assert(sim->dead);
+    operations_forget(sim);
+    sim_disk_destroy(sim->disk);
+    sim->disk = sim->survivor;
+    sim->survivor = NULL;
+    sim->dead = false;
+    sim->die_at = 0;
+    sim->fail_mask = 0;
+    sim->failed = false;
+    sim->store_backed = 0;
+}
+
+const struct env *
+sim_env_interface(struct sim_env *sim)
+{
+    return &sim->interface;
+}
+
+struct sim_random *
+sim_env_random(struct sim_env *sim)
+{
+    return &sim->random;
+}
+
+void
+sim_env_set_hooks(struct sim_env *sim, const struct sim_hooks *hooks)
+{
+    sim->hooks = *hooks;
+}
+
+void
+sim_env_set_lie(struct sim_env *sim, enum sim_lie lie)
+{
+    sim->lie = lie;
+}
+
+void
+sim_env_set_verbose(struct sim_env *sim, bool verbose)
+{
+    sim->verbose = verbose;
+}
+
+uint64_t
+sim_env_now(const struct sim_env *sim)
+{
+    return sim->now;
+}
+
+void
+sim_env_advance(struct sim_env *sim, uint64_t ns)
+{
+    sim->now += ns;
+}
+
+bool
+sim_env_busy(const struct sim_env *sim)
+{
+    for (int i = 0; i < OPERATIONS_MAX; i++)
+        if (sim->operations[i].kind != OPERATION_NONE)
+            return true;
+    return false;
+}
+
+void
+sim_env_write_back(struct sim_env *sim)
+{
+    if (!sim->dead)
+        sim_disk_write_back(sim->disk);
+}
+
+uint64_t
+sim_env_calls(const struct sim_env *sim)
+{
+    return sim->calls;
+}
+
+void
+sim_env_die_at(struct sim_env *sim, uint64_t calls, bool power_cut)
+{
+    sim->die_at = calls != 0 ? sim->calls + calls : 0;
+    sim->die_power_cut = power_cut;
+}
+
+bool
+sim_env_dead(const struct sim_env *sim)
+{
+    return sim->dead;
+}
+
+void
+sim_env_fail(struct sim_env *sim, unsigned calls_mask, uint64_t nth, int error)
+{
+    sim->fail_mask = calls_mask;
+    sim->fail_nth = nth;
+    sim->fail_error = error;
+    sim->failed = false;
+}
+
+bool
+sim_env_failed(const struct sim_env *sim)
+{
+    return sim->failed;
+}
+
+void
+sim_env_set_full(struct sim_env *sim, bool full)
+{
+    sim->full = full;
+}
+
+void
+sim_env_set_mapping(struct sim_env *sim, bool possible)
+{
+    sim->mapping = possible;
+}
+
+void
+sim_env_set_store_limit(struct sim_env *sim, uint64_t bytes)
+{
+    sim->store_limit = bytes;
+}
+
+struct sim_disk *
+sim_env_disk(struct sim_env *sim)
+{
+    return sim->disk;
+}
