@@ -1,0 +1,264 @@
+/* host_files.c - the synchronous file functions of env.h. */
+#include "host_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct env_file {
+    int fd;
+};
+
+enum { FILES_ZEROS = 256 << 10 };
+
+static int
+files_directory(void *context)
+{
+    return ((const struct host_files *)context)->directory;
+}
+
+static int
+files_open(void *context, const char *name, unsigned flags, struct env_file **file)
+{
+    int mode = O_CLOEXEC | O_NOFOLLOW | O_NOCTTY;
+
+    mode |= (flags & (ENV_OPEN_WRITE | ENV_OPEN_CREATE)) != 0 ? O_RDWR : O_RDONLY;
+    if ((flags & ENV_OPEN_CREATE) != 0)
+        mode |= O_CREAT | O_EXCL;
+    struct env_file *opened = malloc(sizeof(*opened));
+    if (opened == NULL)
+        return -ENOMEM;
+    do
+        opened->fd = openat(files_directory(context), name, mode, 0600);
+    while (opened->fd < 0 && errno == EINTR);
+    if (opened->fd < 0) {
+        int error = errno;
+        free(opened);
+        return -error;
+    }
+    *file = opened;
+    return 0;
+}
+
+static void
+files_close(void *context, struct env_file *file)
+{
+    (void)context;
+    if (file == NULL)
+        return;
+    close(file->fd);
+    free(file);
+}
+
+int
+host_file_descriptor(const struct env_file *file)
+{
+    return file->fd;
+}
+
+static int64_t
+files_size(void *context, struct env_file *file)
+{
+    struct stat status;
+
+    (void)context;
+    return fstat(file->fd, &status) < 0 ? -errno : status.st_size;
+}
+
+static int64_t
+files_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
+{
+    size_t done = 0;
+
+    (void)context;
+    while (done < size) {
+        ssize_t part = pread(file->fd, (char *)to + done, size - done, (off_t)(offset + done));
+        if (part < 0 && errno == EINTR)
+            continue;
+        if (part < 0)
+            return -errno;
+        if (part == 0)
+            break; /* the end of the file */
+        done += (size_t)part;
+    }
+    return (int64_t)done;
+}
+
+static int
+files_write(void *context, struct env_file *file, uint64_t offset, const void *from, size_t size)
+{
+    size_t done = 0;
+
+    (void)context;
+    while (done < size) {
+        ssize_t part =
+            pwrite(file->fd, (const char *)from + done, size - done, (off_t)(offset + done));
+        if (part < 0 && errno == EINTR)
+            continue;
+        if (part <= 0)
+            return part < 0 ? -errno : -EIO;
+        done += (size_t)part;
+    }
+    return 0;
+}
+
+static int
+files_sync(void *context, struct env_file *file)
+{
+    (void)context;
+    while (fdatasync(file->fd) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+static int
+files_write_zeros(void *context, struct env_file *file, uint64_t from, uint64_t to)
+{
+    char *zeros = calloc(1, FILES_ZEROS);
+    int error = zeros == NULL ? -ENOMEM : 0;
+
+    while (error == 0 && from < to) {
+        size_t part = to - from < FILES_ZEROS ? (size_t)(to - from) : FILES_ZEROS;
+        error = files_write(context, file, from, zeros, part);
+        from += part;
+    }
+    free(zeros);
+    return error;
+}
+
+/* The call itself and not posix_fallocate, which fills with zeros behind one's back where the file system cannot. */
+static int
+files_preallocate(void *context, struct env_file *file, uint64_t size)
+{
+    int result;
+
+    do
+        result = fallocate(file->fd, 0, 0, (off_t)size);
+    while (result < 0 && errno == EINTR);
+    if (result == 0)
+        return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS)
+        return -errno;
+    int64_t present = files_size(context, file);
+    if (present < 0)
+        return (int)present;
+    return files_write_zeros(context, file, (uint64_t)present, size);
+}
+
+static int
+files_rename(void *context, const char *from, const char *to)
+{
+    int directory = files_directory(context);
+    return renameat(directory, from, directory, to) < 0 ? -errno : 0;
+}
+
+static int
+files_remove(void *context, const char *name)
+{
+    return unlinkat(files_directory(context), name, 0) < 0 ? -errno : 0;
+}
+
+static int
+files_directory_create(void *context, const char *name)
+{
+    return mkdirat(files_directory(context), name, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int
+files_directory_open(void *context, const char *name)
+{
+    int fd = openat(files_directory(context), name[0] == '\0' ? "." : name,
+                    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int
+files_directory_sync(void *context, const char *name)
+{
+    int fd = files_directory_open(context, name);
+    int result;
+
+    if (fd < 0)
+        return fd;
+    do
+        result = fsync(fd) < 0 ? -errno : 0;
+    while (result == -EINTR);
+    close(fd);
+    return result;
+}
+
+static int
+files_directory_list(void *context, const char *name, int (*each)(const char *, void *),
+                     void *argument)
+{
+    int fd = files_directory_open(context, name);
+    int result = 0;
+
+    if (fd < 0)
+        return fd;
+    DIR *listing = fdopendir(fd);
+    if (listing == NULL) {
+        result = -errno;
+        close(fd);
+        return result;
+    }
+    while (result == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(listing);
+        if (entry == NULL) {
+            result = -errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            result = each(entry->d_name, argument);
+    }
+    closedir(listing);
+    return result;
+}
+
+static int
+files_map(void *context, struct env_file *file, uint64_t size, void **address)
+{
+    if (!((const struct host_files *)context)->mappable)
+        return -EOPNOTSUPP;
+    /* Populated here, so that the first store to a page does not wait for the file system's journal. */
+    void *mapping =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file->fd, 0);
+    if (mapping == MAP_FAILED)
+        return -errno;
+    *address = mapping;
+    return 0;
+}
+
+static void
+files_unmap(void *context, void *address, uint64_t size)
+{
+    (void)context;
+    munmap(address, size);
+}
+
+void
+host_files_fill(struct env *env)
+{
+    env->file_open = files_open;
+    env->file_close = files_close;
+    env->file_size = files_size;
+    env->file_read = files_read;
+    env->file_write = files_write;
+    env->file_sync = files_sync;
+    env->file_preallocate = files_preallocate;
+    env->file_rename = files_rename;
+    env->file_remove = files_remove;
+    env->directory_create = files_directory_create;
+    env->directory_sync = files_directory_sync;
+    env->directory_list = files_directory_list;
+    env->file_map = files_map;
+    env->file_unmap = files_unmap;
+}

@@ -1,0 +1,20 @@
+/* host_files.h - the file functions of env.h on the data directory.
+ *
+ * Names are relative to the directory's descriptor, so the database stays in the directory that is locked whatever
+ * happens to its path. `context` of every function is a struct host_files (the first member of struct host). */
+#ifndef HOST_FILES_H
+#define HOST_FILES_H
+
+#include "env.h"
+
+struct host_files {
+    int directory; /* the caller's descriptor */
+    bool mappable; /* what directory.h found out about the file system */
+};
+
+/* The descriptor under an env_file, for the I/O backends. */
+int host_file_descriptor(const struct env_file *file);
+/* Fills the file and directory functions of the table, all but file_append. */
+void host_files_fill(struct env *env);
+
+#endif

@@ -1,0 +1,49 @@
+/* host_io.h - what carries out appends: io_uring (host_uring.c), or a thread with system calls (host_posix.c) where the
+ * kernel refuses rings. Chosen when the broker starts.
+ *
+ * Both hold the open file description of the directory, and with it the lock, for as long as an append is under way,
+ * whatever happens to the process: the ring as a registered file, the thread because it keeps the descriptor table.
+ */
+#ifndef HOST_IO_H
+#define HOST_IO_H
+
+#include "env.h"
+#include "host_done.h"
+
+struct host_io;
+
+struct host_io_backend {
+    const char *name;
+    void (*append)(struct host_io *io, int fd, uint64_t offset, const void *from, size_t size,
+                   bool sync, uint64_t tag);
+    unsigned (*poll)(struct host_io *io, struct env_completion *to, unsigned capacity);
+    /* Descriptor that is readable while poll has something to do; watched, never read by others. */
+    int (*descriptor)(const struct host_io *io);
+    /* Everything must have ended. */
+    void (*close)(struct host_io *io);
+};
+
+struct host_io {
+    const struct host_io_backend *backend;
+    unsigned under_way; /* appends started and not taken by host_io_poll */
+};
+
+/* Opens the ring, smaller ones first when memory is short, and registers directory_fd; 0 or -errno (then the other
+ * backend). */
+int host_uring_open(struct host_io **io, int directory_fd);
+/* Starts the I/O thread. 0 or -errno. */
+int host_posix_open(struct host_io **io);
+/* The ring unless `uring` is false or it is refused; says which one in the log of events. 0 or -errno. */
+int host_io_open(struct host_io **io, int directory_fd, bool uring);
+
+/* As env.file_append. Loop thread. */
+void host_io_append(struct host_io *io, int fd, uint64_t offset, const void *from, size_t size,
+                    bool sync, uint64_t tag);
+/* As env.poll. Loop thread. */
+unsigned host_io_poll(struct host_io *io, struct env_completion *to, unsigned capacity);
+/* Waits for what is under way and drops its results: nothing refers to the appended bytes any more. NULL is harmless. */
+void host_io_drain(struct host_io *io);
+/* The same, and closes. NULL is harmless. */
+void host_io_close(struct host_io *io);
+
+#endif

@@ -1,0 +1,269 @@
+/* host_files_test.c - the file functions of env.h on a real directory, and the job thread. */
+#include "host_files.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host_jobs.h"
+
+static char directory[] = "/tmp/mace-files-XXXXXX";
+static struct host_files files;
+static struct env env;
+
+static void
+setup(void)
+{
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    files.directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    files.mappable = true;
+    env.context = &files;
+    host_files_fill(&env);
+}
+
+static void
+teardown(void)
+{
+    char command[100];
+
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static struct env_file *
+file_create(const char *name)
+{
+    struct env_file *file;
+
+    ck_assert_int_eq(env.file_open(&files, name, ENV_OPEN_CREATE | ENV_OPEN_WRITE, &file), 0);
+    return file;
+}
+
+START_TEST(a_file_is_created_once_and_then_found)
+{
+    struct env_file *file, *untouched = (struct env_file *)&files;
+
+    ck_assert_int_eq(env.file_open(&files, "f", ENV_OPEN_WRITE, &untouched), -ENOENT);
+    ck_assert_ptr_eq(untouched, &files);
+    env.file_close(&files, file_create("f"));
+    ck_assert_int_eq(env.file_open(&files, "f", ENV_OPEN_CREATE | ENV_OPEN_WRITE, &untouched),
+                     -EEXIST);
+    ck_assert_int_eq(env.file_open(&files, "f", ENV_OPEN_EXISTING, &file), 0);
+    ck_assert_int_eq(env.file_write(&files, file, 0, "x", 1), -EBADF);
+    env.file_close(&files, file);
+}
+END_TEST
+
+START_TEST(what_was_written_is_read_back_and_the_end_is_short)
+{
+    struct env_file *file = file_create("f");
+    char back[20];
+
+    ck_assert_int_eq(env.file_write(&files, file, 5, "hello", 5), 0);
+    ck_assert_int_eq(env.file_size(&files, file), 10);
+    ck_assert_int_eq(env.file_read(&files, file, 0, back, 20), 10);
+    ck_assert_mem_eq(back, "\0\0\0\0\0hello", 10);
+    ck_assert_int_eq(env.file_read(&files, file, 10, back, 20), 0);
+    ck_assert_int_eq(env.file_read(&files, file, 8, back, 1), 1);
+    ck_assert_int_eq(back[0], 'l');
+    ck_assert_int_eq(env.file_sync(&files, file), 0);
+    env.file_close(&files, file);
+}
+END_TEST
+
+START_TEST(preallocation_sets_size_and_reserves_blocks)
+{
+    struct env_file *file = file_create("f");
+    struct stat status;
+
+    ck_assert_int_eq(env.file_preallocate(&files, file, 1 << 20), 0);
+    ck_assert_int_eq(env.file_size(&files, file), 1 << 20);
+    ck_assert_int_eq(fstat(host_file_descriptor(file), &status), 0);
+    ck_assert_int_ge(status.st_blocks * 512, 1 << 20);
+    /* What is there stays. */
+    ck_assert_int_eq(env.file_write(&files, file, 0, "keep", 4), 0);
+    ck_assert_int_eq(env.file_preallocate(&files, file, 2 << 20), 0);
+    char back[4];
+    ck_assert_int_eq(env.file_read(&files, file, 0, back, 4), 4);
+    ck_assert_mem_eq(back, "keep", 4);
+    env.file_close(&files, file);
+}
+END_TEST
+
+START_TEST(a_size_limit_is_an_error_and_no_signal)
+{
+    struct rlimit limit = {.rlim_cur = 1000, .rlim_max = RLIM_INFINITY};
+    struct env_file *file = file_create("f");
+
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    static char block[4000];
+    ck_assert_int_eq(env.file_write(&files, file, 0, block, sizeof(block)), -EFBIG);
+    ck_assert_int_eq(env.file_preallocate(&files, file, 4000), -EFBIG);
+    env.file_close(&files, file);
+}
+END_TEST
+
+START_TEST(stores_through_a_mapping_are_in_the_file)
+{
+    struct env_file *file = file_create("f");
+    static char zeros[65536], back[5];
+    void *address;
+
+    ck_assert_int_eq(env.file_write(&files, file, 0, zeros, sizeof(zeros)), 0);
+    ck_assert_int_eq(env.file_map(&files, file, sizeof(zeros), &address), 0);
+    memcpy((char *)address + 60000, "store", 5);
+    ck_assert_int_eq(env.file_read(&files, file, 60000, back, 5), 5);
+    ck_assert_mem_eq(back, "store", 5);
+    env.file_unmap(&files, address, sizeof(zeros));
+    files.mappable = false;
+    ck_assert_int_eq(env.file_map(&files, file, sizeof(zeros), &address), -EOPNOTSUPP);
+    env.file_close(&files, file);
+}
+END_TEST
+
+static int
+collect(const char *name, void *argument)
+{
+    strcat(argument, name);
+    strcat(argument, " ");
+    return strcmp(name, "stop") == 0 ? 77 : 0;
+}
+
+START_TEST(directories_are_made_listed_and_synced)
+{
+    char names[200] = "";
+
+    ck_assert_int_eq(env.directory_create(&files, "wal"), 0);
+    ck_assert_int_eq(env.directory_create(&files, "wal"), 0);
+    env.file_close(&files, file_create("wal/1"));
+    ck_assert_int_eq(env.directory_sync(&files, "wal"), 0);
+    ck_assert_int_eq(env.directory_sync(&files, ""), 0);
+    ck_assert_int_eq(env.directory_sync(&files, "none"), -ENOENT);
+    ck_assert_int_eq(env.directory_list(&files, "wal", collect, names), 0);
+    ck_assert_str_eq(names, "1 ");
+    names[0] = '\0';
+    ck_assert_int_eq(env.directory_list(&files, "", collect, names), 0);
+    ck_assert_str_eq(names, "wal ");
+    env.file_close(&files, file_create("wal/stop"));
+    ck_assert_int_eq(env.directory_list(&files, "wal", collect, names), 77);
+    ck_assert_int_eq(env.directory_list(&files, "none", collect, names), -ENOENT);
+}
+END_TEST
+
+START_TEST(files_are_renamed_over_others_and_removed)
+{
+    struct env_file *file = file_create("a");
+
+    ck_assert_int_eq(env.file_write(&files, file, 0, "a", 1), 0);
+    env.file_close(&files, file);
+    env.file_close(&files, file_create("b"));
+    ck_assert_int_eq(env.file_rename(&files, "a", "b"), 0);
+    ck_assert_int_eq(env.file_open(&files, "b", ENV_OPEN_EXISTING, &file), 0);
+    ck_assert_int_eq(env.file_size(&files, file), 1);
+    env.file_close(&files, file);
+    ck_assert_int_eq(env.file_rename(&files, "a", "b"), -ENOENT);
+    ck_assert_int_eq(env.file_remove(&files, "b"), 0);
+    ck_assert_int_eq(env.file_remove(&files, "b"), -ENOENT);
+}
+END_TEST
+
+START_TEST(a_link_in_place_of_a_file_is_not_followed)
+{
+    struct env_file *file;
+
+    ck_assert_int_eq(symlinkat("/etc/passwd", files.directory, "link"), 0);
+    ck_assert_int_eq(env.file_open(&files, "link", ENV_OPEN_EXISTING, &file), -ELOOP);
+}
+END_TEST
+
+START_TEST(no_descriptor_is_inherited)
+{
+    struct env_file *file = file_create("f");
+
+    ck_assert_int_eq(fcntl(host_file_descriptor(file), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    env.file_close(&files, file);
+}
+END_TEST
+
+/* --- jobs ----------------------------------------------------------------------------------------------------------- */
+
+static int
+job_count(void *argument)
+{
+    return ++*(int *)argument;
+}
+
+START_TEST(jobs_run_in_order_and_bring_their_results)
+{
+    struct host_jobs jobs;
+    struct env_completion ended[8];
+    int counter = 0;
+    unsigned got = 0;
+
+    ck_assert_int_eq(host_jobs_open(&jobs), 0);
+    for (unsigned i = 0; i < 300; i++)
+        host_jobs_start(&jobs, job_count, &counter, 1000 + i);
+    while (got < 300) {
+        unsigned count = host_jobs_poll(&jobs, ended, 8);
+        if (count == 0) {
+            struct pollfd ready = {.fd = jobs.done.event, .events = POLLIN};
+            ck_assert_int_eq(poll(&ready, 1, 10000), 1);
+        }
+        for (unsigned i = 0; i < count; i++, got++) {
+            ck_assert_uint_eq(ended[i].tag, 1000 + got);
+            ck_assert_int_eq(ended[i].result, got + 1);
+        }
+    }
+    ck_assert_uint_eq(host_jobs_poll(&jobs, ended, 8), 0);
+    host_jobs_close(&jobs);
+}
+END_TEST
+
+START_TEST(closing_runs_what_was_started)
+{
+    struct host_jobs jobs;
+    int counter = 0;
+
+    ck_assert_int_eq(host_jobs_open(&jobs), 0);
+    for (unsigned i = 0; i < 50; i++)
+        host_jobs_start(&jobs, job_count, &counter, i);
+    host_jobs_close(&jobs);
+    ck_assert_int_eq(counter, 50);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("host_files");
+    TCase *cases = tcase_create("files"), *jobs = tcase_create("jobs");
+    SRunner *runner = srunner_create(suite);
+
+    suite_add_tcase(suite, cases);
+    tcase_add_checked_fixture(cases, setup, teardown);
+    tcase_add_test(cases, a_file_is_created_once_and_then_found);
+    tcase_add_test(cases, what_was_written_is_read_back_and_the_end_is_short);
+    tcase_add_test(cases, preallocation_sets_size_and_reserves_blocks);
+    tcase_add_test(cases, a_size_limit_is_an_error_and_no_signal);
+    tcase_add_test(cases, stores_through_a_mapping_are_in_the_file);
+    tcase_add_test(cases, directories_are_made_listed_and_synced);
+    tcase_add_test(cases, files_are_renamed_over_others_and_removed);
+    tcase_add_test(cases, a_link_in_place_of_a_file_is_not_followed);
+    tcase_add_test(cases, no_descriptor_is_inherited);
+    suite_add_tcase(suite, jobs);
+    tcase_add_test(jobs, jobs_run_in_order_and_bring_their_results);
+    tcase_add_test(jobs, closing_runs_what_was_started);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
