@@ -68,7 +68,7 @@ store_create(struct core *core)
                                 &core->geometry);
     if (core->env->store_back(core->env->context, 0, core->geometry.map_offset) != 0)
         return MSHM_FULL;
-    mshm_store_init(core->base, &core->geometry, 0, no_id, 0);
+    mshm_store_init(core->base, &core->geometry, 0, no_id, core->options.broker_pid);
     core->store = (struct mshm_store *)core->base;
     core->figures = (struct mshm_figures *)(core->base + core->geometry.counters_offset);
     return mshm_view_init(&core->view, core->base, core->geometry.store_size, NULL);
@@ -244,7 +244,9 @@ maintain_due_ns(const struct core *core)
         interval = LINGER_NS;
     uint64_t since = core->now_ns - core->maintained_ns;
     uint64_t due = interval == UINT64_MAX ? UINT64_MAX : since >= interval ? 0 : interval - since;
-    uint64_t expiry = core->expiry_ns > core->now_ns ? core->expiry_ns - core->now_ns : 0;
+    uint64_t expiry = core->expiry_ns == UINT64_MAX    ? UINT64_MAX
+                      : core->expiry_ns > core->now_ns ? core->expiry_ns - core->now_ns
+                                                       : 0;
     return expiry < due ? expiry : due;
 }
 

@@ -21,6 +21,7 @@ struct core_options {
     uint64_t segment_size; /* bytes of a log segment */
     bool log_mapping;      /* level OS through a mapping of the log */
     uint32_t max_sessions;
+    uint64_t broker_pid;          /* of this process, for people who read the store */
     uint64_t snapshot_max_age_ns; /* 0 = never by age */
     uint64_t history_limit;       /* bytes; 0 = a quarter of the cache */
     uint64_t revoke_after_ns;     /* brackets open longer may be overruled when frames are short */

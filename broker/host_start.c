@@ -92,6 +92,7 @@ start_core(struct host *host, char *why, size_t why_size)
     core_options_init(&core);
     core.cache_size = host->cache_size;
     core.max_sessions = options->max_sessions;
+    core.broker_pid = (uint64_t)getpid();
     core.log_mapping = options->log_mapping && host->files.mappable;
     core.snapshot_max_age_ns = options->snapshot_max_age_ms * HOST_MILLISECOND_NS;
     if (options->page_size != 0)

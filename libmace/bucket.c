@@ -4,6 +4,15 @@
 
 #include "mlib.h"
 
+void
+mace_bucket_options_init(mace_bucket_options *options)
+{
+    if (options == NULL)
+        return;
+    memset(options, 0, sizeof *options);
+    options->size = sizeof *options;
+}
+
 static int
 name_write(struct mshm_bucket_message *message, uint16_t kind, const char *name)
 {

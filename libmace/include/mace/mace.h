@@ -270,6 +270,28 @@ MACE_API void mace_stat_init(mace_stat *stat);
  * call attaches again when the broker is gone. */
 MACE_API int mace_stat_read(mace *db, mace_stat *stat);
 
+/* One attached session, as its broker sees it. The struct grows at its end in later versions. */
+typedef struct mace_session_info {
+    size_t size;     /* sizeof of the struct that the library knows */
+    uint64_t number; /* of the session, ascending in order of attaching */
+    uint64_t pid,
+        uid; /* of the process; pid in the broker's namespace, for people, not an identity */
+    uint64_t read_only;       /* 1: opened with read_only */
+    uint64_t age_ns;          /* nanoseconds since it attached */
+    uint64_t snapshots;       /* open transactions that hold a snapshot */
+    uint64_t oldest_snapshot; /* commit timestamp of the oldest one, 0: none */
+    uint64_t oldest_age_ns;   /* nanoseconds since that one was first seen */
+    uint64_t commits, conflicts;
+    uint64_t gets, scans; /* keys read, leaves scanned: by the process's own count */
+    uint64_t pending;     /* requests that are not answered yet */
+} mace_session_info;
+
+/* Calls `each` for every attached session, the caller's own included, ascending by number; `info` is valid during the
+ * call only. A non-zero return of `each` stops the walk and is returned. For finding out who holds a snapshot for long.
+ * Any thread. MACE_OK at the end, MACE_FORKED; and the failures of mace_open, because the call attaches again. */
+MACE_API int mace_session_list(mace *db, int (*each)(const mace_session_info *info, void *arg),
+                               void *arg);
+
 /* -------------------------------------------------------------------------------------------------- Buckets */
 
 enum {
