@@ -1,0 +1,41 @@
+/* engine.h - what the comparison asks of every engine: the same work, the same keys and values.
+ *
+ * One handle per process (opened after fork); one thread per handle unless `threads` says that handles are shared.
+ */
+#ifndef BENCH_ENGINE_H
+#define BENCH_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct engine_handle;
+
+struct engine {
+    const char *name;
+    bool processes; /* several processes may have it open at once */
+    /* Opens (making it when missing) the database in `path`. sync: every commit durable. NULL on failure. */
+    struct engine_handle *(*open)(const char *path, bool sync);
+    void (*close)(struct engine_handle *handle);
+    /* One put, one commit. */
+    int (*put)(struct engine_handle *handle, const void *key, size_t key_size, const void *value,
+               size_t value_size);
+    /* `count` puts in one commit: keys and values stand one after the other. */
+    int (*put_many)(struct engine_handle *handle, size_t count, const void *keys, size_t key_size,
+                    const void *values, size_t value_size);
+    /* Reading goes through one snapshot between read_begin and read_end. */
+    int (*read_begin)(struct engine_handle *handle);
+    int (*get)(struct engine_handle *handle, const void *key, size_t key_size, void *value,
+               size_t capacity);
+    /* Walks everything in order, touching key and value; returns the entries met. *sum takes bytes of both. */
+    uint64_t (*scan)(struct engine_handle *handle, uint64_t *sum);
+    void (*read_end)(struct engine_handle *handle);
+    /* Hands a put over without waiting; drain waits for all. NULL where there is no such thing. */
+    int (*put_async)(struct engine_handle *handle, const void *key, size_t key_size,
+                     const void *value, size_t value_size);
+    int (*drain)(struct engine_handle *handle);
+};
+
+extern const struct engine engine_mace, engine_lmdb, engine_rocksdb, engine_leveldb;
+
+#endif
