@@ -62,7 +62,8 @@ snapshot_expire(struct core *core, mshm_timestamp snapshot)
 static uint64_t
 lane_due_ns(const struct core *core, const struct lane_watch *watch)
 {
-    if (watch->snapshot <= watch->expired || watch->snapshot >= core->snapshots.horizon)
+    if (watch->since_ns == 0 || watch->snapshot <= watch->expired ||
+        watch->snapshot >= core->snapshots.horizon)
         return UINT64_MAX;
     uint64_t age = core->now_ns - watch->since_ns;
     return age >= core->options.snapshot_max_age_ns ? 0 : core->options.snapshot_max_age_ns - age;

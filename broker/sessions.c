@@ -429,12 +429,14 @@ sessions_lane_count(struct session *session)
     return session->lanes_high;
 }
 
-/* The age of a snapshot counts from the moment when newer commits were visible: until then whoever begins gets it, and
- * it keeps nothing. */
+/* The age of a snapshot counts from the moment when newer commits were seen visible: until then whoever begins gets it,
+ * and it keeps nothing. */
 static void
 watch_update(struct lane_watch *watch, mshm_timestamp snapshot, const struct core *core)
 {
-    if (watch->snapshot != snapshot || snapshot >= core->visible)
+    if (watch->snapshot != snapshot)
+        watch->since_ns = 0;
+    if (watch->since_ns == 0 && snapshot < core->visible)
         watch->since_ns = core->now_ns;
     watch->snapshot = snapshot;
 }
@@ -501,7 +503,7 @@ describe_lanes(const struct core *core, const struct session *session,
         if (info->oldest_snapshot != 0 && watch->snapshot >= info->oldest_snapshot)
             continue;
         info->oldest_snapshot = watch->snapshot;
-        info->oldest_age_ns = core->now_ns - watch->since_ns;
+        info->oldest_age_ns = watch->since_ns == 0 ? 0 : core->now_ns - watch->since_ns;
     }
 }
 

@@ -17,7 +17,7 @@ enum session_state { SESSION_LIVE, SESSION_DRAINING, SESSION_DRAINED };
 /* What the broker knows about one lane, beside the words that the client may change at any time. */
 struct lane_watch {
     mshm_timestamp snapshot; /* as last seen */
-    uint64_t since_ns;       /* when it was first seen with newer commits visible */
+    uint64_t since_ns;       /* when it was first seen with newer commits visible; 0 = not yet */
     mshm_timestamp expired;  /* the mark that counts; session.expired is a copy for the client */
 };
 
