@@ -85,6 +85,7 @@ struct plan_array {
 
 struct tree_plan {
     bool open;
+    bool rebuilds;             /* some leaf is rebuilt: what follows `leaves` is in use */
     bool bounded;              /* a plan that needs too much of the cache is refused */
     struct plan_array ops;     /* struct plan_op */
     struct plan_array leaves;  /* struct plan_leaf */

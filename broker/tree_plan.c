@@ -98,8 +98,9 @@ plan_reset(struct tree_plan *plan)
     array_reset(&plan->ops);
     array_reset(&plan->leaves);
     plan->collected = false;
-    if (plan->pages.count == 0 && plan->chunk == plan->chunks && plan->chunk_used == 0)
+    if (!plan->rebuilds)
         return; /* nothing was rebuilt, which is the rule */
+    plan->rebuilds = false;
     array_reset(&plan->pages);
     array_reset(&plan->splits);
     array_reset(&plan->above);
@@ -267,6 +268,7 @@ static int
 plan_rebuild(struct tree *tree, bool reserve)
 {
     struct tree_plan *plan = &tree->plan;
+    plan->rebuilds = true;
     bool former = frames_allow_reserve(tree->frames, true);
     frames_allow_reserve(tree->frames, reserve || former);
     int status = MSHM_OK;
