@@ -179,22 +179,13 @@ precondition_drop(struct mshm_op *op)
         op->kind = MSHM_OP_DELETE;
 }
 
-/* When frames are short, versions that nobody needs any more may fill them, and retired ones may wait for nothing but a
- * look at the lanes. */
 static int
 commit_plan(struct core *core, const struct mshm_request_copy *request, const struct mshm_op *ops,
             struct tree_plan **plan)
 {
     mshm_timestamp snapshot = request->kind == MSHM_REQUEST_COMMIT ? request->snapshot : UINT64_MAX;
-    int status = tree_plan(core->tree, ops, request->arena_size, request->op_count, snapshot,
-                           catalogue_resolve, core->catalogue, plan);
-    if (status == MSHM_FULL) {
-        core_collect(core);
-        frames_reclaim(core->frames, true);
-        status = tree_plan(core->tree, ops, request->arena_size, request->op_count, snapshot,
-                           catalogue_resolve, core->catalogue, plan);
-    }
-    return status;
+    return tree_plan(core->tree, ops, request->arena_size, request->op_count, snapshot,
+                     catalogue_resolve, core->catalogue, plan);
 }
 
 static void

@@ -183,7 +183,12 @@ START_TEST(an_orderly_stop_answers_what_was_published_and_no_more)
 {
     int status;
     mshm_timestamp timestamp;
-    uint64_t before = put(a, "before", "1", 0);
+    char large[3001] = {0};
+    uint64_t before = 0;
+    memset(large, 'x', sizeof(large) - 1);
+    for (int i = 0; i < 100; i++) /* more than a few turns take in */
+        put(a, "large", large, 0);
+    before = put(a, "before", "1", 0);
     core_stop(fake.core);
     uint64_t after = put(a, "after", "1", 0);
     ck_assert(!core_stopped(fake.core));
