@@ -1,4 +1,4 @@
-/* commit.h - from a request in a ring to its answer (DESIGN 8).
+/* commit.h - from a request in a ring to its answer.
  *
  * Copy in, validate, plan (conflicts, preconditions, frames), timestamp, log, apply; later, when the log has taken the
  * batch: publish `visible`, answer in commit order, wake. Loop thread only.

@@ -1,4 +1,4 @@
-/* expire.h - taking old snapshots from those who keep too much (DESIGN 5, "Expiry"). */
+/* expire.h - taking old snapshots from those who keep too much. */
 #ifndef EXPIRE_H
 #define EXPIRE_H
 
