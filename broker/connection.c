@@ -21,8 +21,9 @@
 #include "server.h"
 
 /* How long a client may take for its HELLO, and to take note of a refusal. */
-#define CONNECTION_GREETING_NS UINT64_C(10000000000)
-#define CONNECTION_REFUSED_NS UINT64_C(2000000000)
+#define CONNECTION_GREETING_NS (10 * HOST_SECOND_NS)
+#define CONNECTION_CROWDED_NS (1 * HOST_SECOND_NS)
+#define CONNECTION_REFUSED_NS (2 * HOST_SECOND_NS)
 
 static struct connection *
 connection_of(struct poller_source *source, size_t offset)
@@ -53,6 +54,18 @@ connection_end(struct connection *connection)
     }
     connection->state = CONNECTION_DEAD;
     server_bury(connection->server, connection);
+}
+
+bool
+connection_overdue(const struct connection *connection, uint64_t now_ns, bool crowded)
+{
+    uint64_t patience_ns = CONNECTION_REFUSED_NS;
+
+    if (connection->state == CONNECTION_GREETING && !connection->on_spare)
+        patience_ns = crowded ? CONNECTION_CROWDED_NS : CONNECTION_GREETING_NS;
+    else if (connection->state != CONNECTION_GREETING && connection->state != CONNECTION_REFUSED)
+        return false;
+    return now_ns - connection->heard_ns >= patience_ns;
 }
 
 void
@@ -125,13 +138,13 @@ connection_refuse(struct connection *connection, uint64_t now_ns, int status, co
     connection_reply(connection, &welcome, sizeof(welcome));
     /* A client that is told to ask again does so on this connection. */
     if (status == MSHM_BUSY) {
-        connection->deadline_ns = now_ns + CONNECTION_GREETING_NS;
+        connection->heard_ns = now_ns;
         return;
     }
     events_print(ENV_LOG_WARNING, "process %d of user %u is refused: %s", (int)connection->peer.pid,
                  (unsigned)connection->peer.uid, welcome.text);
     connection->state = CONNECTION_REFUSED;
-    connection->deadline_ns = now_ns + CONNECTION_REFUSED_NS;
+    connection->heard_ns = now_ns;
 }
 
 /* Sends the welcome with its four descriptors. 0 or -errno. */
@@ -417,7 +430,7 @@ connection_create(struct server *server, int fd, bool on_spare, uint64_t now_ns)
     connection->server = server;
     connection->state = CONNECTION_GREETING;
     connection->on_spare = on_spare;
-    connection->deadline_ns = now_ns + (on_spare ? CONNECTION_REFUSED_NS : CONNECTION_GREETING_NS);
+    connection->heard_ns = now_ns;
     connection->segment.fd = -1;
     connection->socket = (struct poller_source){fd, connection_socket_ready};
     connection->pidfd = (struct poller_source){-1, connection_process_ended};

@@ -38,7 +38,7 @@ struct connection {
     enum connection_state state;
     struct poller_source socket, pidfd, doorbell;
     struct peer peer;
-    uint64_t deadline_ns; /* GREETING, REFUSED: then it is closed */
+    uint64_t heard_ns; /* GREETING, REFUSED: when patience began */
     struct mshm_segment segment;
     struct session *session; /* the core's; NULL unless ATTACHED or ENDING */
     bool orderly;            /* BYE was said */
@@ -50,6 +50,9 @@ struct connection {
 struct connection *connection_create(struct server *server, int fd, bool on_spare, uint64_t now_ns);
 /* Ends it from the broker's side, at any state: closes its descriptors, tells the core. */
 void connection_end(struct connection *connection);
+/* True when a client takes too long for its HELLO or for taking note of a refusal; `crowded`: others wait for
+ * descriptors. */
+bool connection_overdue(const struct connection *connection, uint64_t now_ns, bool crowded);
 /* Frees the memory of a dead one; no source of it is in the poller. */
 void connection_destroy(struct connection *connection);
 

@@ -23,8 +23,10 @@ host_start_directory(struct host *host, char *why, size_t why_size)
     /* Whoever may use the socket must be able to reach it, and can do nothing else here. */
     mode_t mode = 0700;
 
-    mode |= (options->mode & 0060) != 0 ? 0010 : 0;
-    mode |= (options->mode & 0006) != 0 || options->allowed_count > 0 ? 0001 : 0;
+    if ((options->mode & 0060) != 0 || options->allowed_count > 0)
+        mode |= 0010;
+    if ((options->mode & 0006) != 0 || options->allowed_count > 0)
+        mode |= 0001;
     /* Before anything is made on disk. */
     int status = host_memory_cache(options->cache_size, host_memory_limit(""), &host->cache_size,
                                    why, why_size);

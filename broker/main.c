@@ -61,13 +61,23 @@ main_lower_oom_score(void)
 
 #ifdef MACE_KILL_POINTS
 
-/* MACE_KILL_POINT=name[@n][=kill|stop|exit]: what happens when the point is reached for the n-th time. */
+/* MACE_KILL_POINT=name[@n][=kill|stop|exit|hold]: what happens when the point is reached for the n-th time. hold: the
+ * thread stays there until the file named by MACE_KILL_POINT_FILE is gone, while the other threads go on. */
 struct main_kill_point {
     char name[64];
     unsigned long left;
-    enum { POINT_KILL, POINT_STOP, POINT_EXIT } action;
+    enum { POINT_KILL, POINT_STOP, POINT_EXIT, POINT_HOLD } action;
 };
 static struct main_kill_point main_point;
+
+static void
+main_hold(void)
+{
+    const char *file = getenv("MACE_KILL_POINT_FILE");
+
+    while (file != NULL && access(file, F_OK) == 0)
+        usleep(1000);
+}
 
 static void
 main_kill_point_reached(const char *name, void *argument)
@@ -78,7 +88,10 @@ main_kill_point_reached(const char *name, void *argument)
         return;
     if (point->action == POINT_EXIT)
         _exit(HOST_EXIT_FAILED);
-    kill(getpid(), point->action == POINT_STOP ? SIGSTOP : SIGKILL);
+    if (point->action == POINT_HOLD)
+        main_hold();
+    else
+        kill(getpid(), point->action == POINT_STOP ? SIGSTOP : SIGKILL);
 }
 
 static int
@@ -101,6 +114,8 @@ main_parse_kill_point(struct main_kill_point *point, const char *text)
         point->action = POINT_STOP;
     else if (strcmp(text, "=exit") == 0)
         point->action = POINT_EXIT;
+    else if (strcmp(text, "=hold") == 0)
+        point->action = POINT_HOLD;
     else if (*text != '\0' && strcmp(text, "=kill") != 0)
         return -EINVAL;
     return point->left == 0 ? -EINVAL : 0;

@@ -246,8 +246,7 @@ server_sweep(struct server *server, uint64_t now_ns)
 
     for (struct connection *at = server->connections; at != NULL; at = next) {
         next = at->next;
-        if ((at->state == CONNECTION_GREETING || at->state == CONNECTION_REFUSED) &&
-            now_ns >= at->deadline_ns)
+        if (connection_overdue(at, now_ns, server->paused))
             connection_end(at);
     }
     server_bring_out_dead(server);
