@@ -182,13 +182,12 @@ back_more(struct frames *frames)
         units = frames->step_units;
     if (units == 0)
         return false;
-    uint64_t now = frames->env->clock_ns(frames->env->context);
-    if (frames->refused && now - frames->refused_ns < REFUSED_NS)
+    if (frames->refused)
         return false;
     uint64_t offset = frames->geometry.frames_offset + unit_bytes(frames->backed_units);
     frames->refused = frames->env->store_back(frames->env->context, offset, unit_bytes(units)) != 0;
     if (frames->refused) {
-        frames->refused_ns = now;
+        frames->refused_ns = frames->env->clock_ns(frames->env->context);
         return false;
     }
     uint32_t first = frames->backed_units;
@@ -227,9 +226,18 @@ free_find(const struct frames *frames, unsigned class)
     return class;
 }
 
+static void
+refusal_expire(struct frames *frames)
+{
+    uint64_t now = frames->env->clock_ns(frames->env->context);
+    frames->refused = now - frames->refused_ns < REFUSED_NS;
+}
+
 static uint32_t
 take(struct frames *frames, unsigned class)
 {
+    if (frames->refused)
+        refusal_expire(frames);
     unsigned found = free_find(frames, class);
     if (!take_allowed(frames, class, found < MSHM_CLASSES ? found : TOP_CLASS))
         return NO_UNIT;
