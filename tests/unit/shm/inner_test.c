@@ -289,6 +289,28 @@ START_TEST(no_flipped_byte_leads_a_reader_out_of_the_frame)
 }
 END_TEST
 
+START_TEST(a_separator_that_claims_to_be_longer_than_any_is_corrupt)
+{
+    enum { SIZE = 16384 };
+    static uint8_t key_bytes[SIZE];
+    uint8_t *frame = frame_new(SIZE);
+    struct mshm_separator separator;
+    mshm_pid children[2];
+    content_reset();
+    content_add("m", 1);
+    struct mshm_inner_spec spec = content_spec();
+    ck_assert_int_eq(mshm_inner_build(frame, SIZE, &spec), MSHM_OK);
+    ck_assert_int_eq(mshm_inner_take(frame, SIZE, &separator, children, 1, key_bytes, SIZE), 1);
+    const struct mshm_page *page = (const struct mshm_page *)(const void *)frame;
+    uint16_t size = MSHM_MAX_KEY; /* one byte of prefix goes before it */
+    memcpy(frame + page->slots_at * 4 + 2, &size, sizeof size);
+    ck_assert_int_eq(mshm_inner_take(frame, SIZE, &separator, children, 1, key_bytes, SIZE),
+                     MSHM_CORRUPT);
+    ck_assert_int_eq(mshm_inner_check(frame, SIZE, NULL), MSHM_CORRUPT);
+    free(frame);
+}
+END_TEST
+
 START_TEST(random_bytes_lead_no_reader_out_of_the_frame)
 {
     random_seed("random_bytes_lead_no_reader_out_of_the_frame");
@@ -314,6 +336,7 @@ main(void)
     tcase_add_test(tests, separators_of_every_length_are_told_apart);
     tcase_add_test(tests, fences_of_an_inner_page_are_kept);
     tcase_add_test(tests, no_flipped_byte_leads_a_reader_out_of_the_frame);
+    tcase_add_test(tests, a_separator_that_claims_to_be_longer_than_any_is_corrupt);
     tcase_add_test(tests, random_bytes_lead_no_reader_out_of_the_frame);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
