@@ -371,6 +371,36 @@ START_TEST(map_word_that_leads_out_of_the_frames_is_corrupt)
 }
 END_TEST
 
+START_TEST(frame_that_reaches_beyond_the_frames_is_corrupt)
+{
+    char value[24];
+    standard_tree();
+    const AO_t good = *tree_map(3);
+    memcpy(tree_frame(TREE_FRAMES - 1), tree_base + mshm_map_frame(good), TREE_FRAME);
+    AO_store(tree_map(3), tree_word(TREE_FRAMES - 1, 0));
+    TREE_HAS(150, 500, "150@10");
+    for (AO_t class = 1; class < MSHM_CLASSES; class ++) {
+        AO_store(tree_map(3), tree_word(TREE_FRAMES - 1, 0) | class << 4);
+        ck_assert_int_eq(tree_get(150, 500, value), MSHM_CORRUPT);
+    }
+}
+END_TEST
+
+/* The pid of a leaf leads to an inner page of the same bucket, over sound leaves: it fits in all but its level. */
+START_TEST(child_of_the_wrong_level_is_not_followed)
+{
+    static const unsigned separators[] = {150};
+    static const mshm_pid children[] = {5, 6};
+    char value[24];
+    standard_tree();
+    tree_publish(5, tree_leaf(5, 6, 100, 150, 2));
+    tree_publish(6, tree_leaf(6, 4, 150, 200, 2));
+    tree_publish(3, tree_inner(3, 4, 1, 100, 200, 1, separators, children));
+    ck_assert_int_eq(tree_get(120, 500, value), MSHM_CORRUPT);
+    TREE_HAS(50, 500, "50@10");
+}
+END_TEST
+
 START_TEST(links_in_a_circle_end_as_corrupt)
 {
     char value[24];
@@ -684,6 +714,8 @@ main(void)
     tcase_add_test(tests, remembered_pid_is_used_only_where_it_fits);
     tcase_add_test(tests, page_that_is_not_resident_is_named);
     tcase_add_test(tests, map_word_that_leads_out_of_the_frames_is_corrupt);
+    tcase_add_test(tests, frame_that_reaches_beyond_the_frames_is_corrupt);
+    tcase_add_test(tests, child_of_the_wrong_level_is_not_followed);
     tcase_add_test(tests, links_in_a_circle_end_as_corrupt);
     tcase_add_test(tests, child_of_another_bucket_or_level_is_corrupt);
     tcase_add_test(tests, root_that_is_gone_means_that_the_bucket_was_dropped);

@@ -133,6 +133,8 @@ START_TEST(every_hostile_word_of_a_commit_is_refused)
     REFUSES(arena_offset, 1, 4, MSHM_ARENA_INITIAL, MSHM_ARENA_INITIAL - 16, UINT64_MAX - 7,
             UINT64_C(0) - 24);
     REFUSES(arena_size, 0, 8, 16, 23, 25, MSHM_ARENA_INITIAL + 8, UINT64_MAX - 7, UINT64_C(0) - 8);
+    session->ring[0].arena_offset = 4096; /* sums that wrap around to a small number */
+    REFUSES(arena_size, UINT64_C(0) - 4096, UINT64_C(0) - 4096 + 24, UINT64_C(0) - 64);
     REFUSES(op_count, 0, 2, UINT64_MAX, UINT64_C(1) << 61, (UINT64_C(1) << 61) + 1);
     REFUSES(reserved, 1, UINT64_MAX);
 }

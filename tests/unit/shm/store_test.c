@@ -152,6 +152,10 @@ START_TEST(overlapping_or_crooked_parts_are_refused)
         ck_assert_int_eq(mshm_view_init(&view, base, geometry.store_size, NULL), MSHM_CORRUPT);
         *words[i] = good;
     }
+    header()->store_size -= 65536; /* no padding behind the frames */
+    ck_assert_int_eq(mshm_view_init(&view, base, geometry.store_size, NULL), MSHM_CORRUPT);
+    header()->store_size += 65536;
+    ck_assert_int_eq(mshm_view_init(&view, base, geometry.store_size, NULL), MSHM_OK);
     header()->map_capacity = 0;
     ck_assert_int_eq(mshm_view_init(&view, base, geometry.store_size, NULL), MSHM_CORRUPT);
 }
