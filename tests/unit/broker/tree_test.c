@@ -1,0 +1,847 @@
+/* The index writer, one property at a time: splits at the right place, history, tombstones, a full cache, every step of a
+ * publication under readers. Random histories are in tree_model_test.c. */
+#include "kill_point.h"
+#include "unit/broker/store_fixture.h"
+
+enum { BUCKET = 5, PAGE_SIZE = 8192, OPS_BYTES = 8 << 20 };
+
+static struct fixture fixture;
+static struct tree_target target;
+static mshm_timestamp applied;
+
+/* A commit in the making. */
+static uint8_t ops[OPS_BYTES];
+static uint64_t ops_size, ops_count;
+
+static int
+resolve(void *argument, uint32_t bucket, struct tree_target *result)
+{
+    (void)argument;
+    *result = target;
+    return bucket == BUCKET ? MSHM_OK : MSHM_NOT_FOUND;
+}
+
+static void
+begin(uint64_t cache, uint64_t reserve, uint32_t page_size)
+{
+    fixture_init(&fixture, cache, reserve, 1 << 16);
+    fixture_tree(&fixture, page_size, cache / 4);
+    target = (struct tree_target){.ref.bucket = BUCKET, .page_size = page_size};
+    applied = 1;
+    ck_assert_int_eq(tree_bucket_create(fixture.tree, BUCKET, page_size, &target.ref.root),
+                     MSHM_OK);
+}
+
+static void
+end(void)
+{
+    fixture_tree_ok(&fixture, target.ref);
+    fixture_frames_ok(&fixture);
+    fixture_fini(&fixture);
+}
+
+static uint64_t
+counter(const AO_t *word)
+{
+    frames_report(fixture.frames, &fixture.counters);
+    return AO_load(word);
+}
+
+static void
+op(unsigned kind, const void *key, size_t key_size, const void *value, size_t value_size)
+{
+    REQUIRE(ops_size + mshm_op_size((uint16_t)key_size, (uint32_t)value_size) <= OPS_BYTES);
+    ops_size += mshm_op_write(ops + ops_size, BUCKET, kind, key, (uint16_t)key_size, value,
+                              (uint32_t)value_size);
+    ops_count++;
+}
+
+/* Commits what `op` gathered; visible follows. */
+static int
+commit_at(mshm_timestamp snapshot)
+{
+    struct tree_plan *plan;
+    int status = tree_plan(fixture.tree, (const struct mshm_op *)(const void *)ops, ops_size,
+                           ops_count, snapshot, resolve, NULL, &plan);
+    ops_size = ops_count = 0;
+    if (status)
+        return status;
+    tree_apply(fixture.tree, plan, ++applied);
+    AO_store_release(&fixture.store->visible, applied);
+    return MSHM_OK;
+}
+
+static int
+commit(void)
+{
+    return commit_at(applied);
+}
+
+static int
+put(const char *key, const void *value, size_t value_size)
+{
+    op(MSHM_OP_PUT, key, strlen(key), value, value_size);
+    return commit();
+}
+
+static int
+erase(const char *key)
+{
+    op(MSHM_OP_DELETE, key, strlen(key), NULL, 0);
+    return commit();
+}
+
+/* Keys in order by number. */
+static const char *
+name(uint64_t number)
+{
+    static char text[32];
+    snprintf(text, sizeof(text), "key-%012llu", (unsigned long long)number);
+    return text;
+}
+
+static int
+get_bytes(const void *key, size_t key_size, mshm_timestamp snapshot, void *buffer, uint64_t *size)
+{
+    mshm_pid missing;
+    return mshm_get(&fixture.view, &fixture.lanes[60], NULL, target.ref, key, key_size, snapshot,
+                    buffer, MSHM_MAX_INLINE, size, NULL, &missing);
+}
+
+/* The number that stands at the front of a value, 0 when the key is absent. */
+static uint64_t
+get(const char *key, mshm_timestamp snapshot)
+{
+    static uint8_t buffer[MSHM_MAX_INLINE];
+    uint64_t size = 0, number = 0;
+    int status = get_bytes(key, strlen(key), snapshot, buffer, &size);
+    if (status == MSHM_NOT_FOUND)
+        return 0;
+    REQUIRE_STATUS(status, MSHM_OK);
+    memcpy(&number, buffer, size < 8 ? size : 8);
+    return number;
+}
+
+static mshm_timestamp
+hold(unsigned lane)
+{
+    return mshm_snapshot_register(fixture.store, &fixture.lanes[lane]);
+}
+
+static void
+release(unsigned lane)
+{
+    mshm_snapshot_release(&fixture.lanes[lane]);
+}
+
+/* --- one leaf --- */
+
+START_TEST(put_is_read_back_by_newer_snapshots_only)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    mshm_timestamp before = hold(0);
+    ck_assert_int_eq(put("a", &(uint64_t){7}, 8), MSHM_OK);
+    mshm_timestamp after = hold(1);
+    ck_assert_uint_eq(get("a", before), 0);
+    ck_assert_uint_eq(get("a", after), 7);
+    ck_assert_uint_eq(get("a", 0), 7);
+    ck_assert_uint_eq(get("b", 0), 0);
+    end();
+}
+END_TEST
+
+START_TEST(preconditions_are_decided_against_the_newest_version)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    uint64_t one = 1;
+    struct {
+        unsigned kind;
+        int absent, present;
+    } rows[] = {{MSHM_OP_INSERT, MSHM_OK, MSHM_EXISTS},
+                {MSHM_OP_UPDATE, MSHM_NOT_FOUND, MSHM_OK},
+                {MSHM_OP_DELETE_EXISTING, MSHM_NOT_FOUND, MSHM_OK}};
+    for (unsigned i = 0; i < 3; i++) {
+        erase("k"); /* a tombstone counts as absent */
+        op(rows[i].kind, "k", 1, &one, rows[i].kind == MSHM_OP_DELETE_EXISTING ? 0 : 8);
+        ck_assert_int_eq(commit_at(UINT64_MAX), rows[i].absent);
+        put("k", &one, 8);
+        op(rows[i].kind, "k", 1, &one, rows[i].kind == MSHM_OP_DELETE_EXISTING ? 0 : 8);
+        ck_assert_int_eq(commit_at(UINT64_MAX), rows[i].present);
+    }
+    end();
+}
+END_TEST
+
+START_TEST(second_writer_of_a_key_conflicts_whatever_was_pruned)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    put("k", &(uint64_t){1}, 8);
+    mshm_timestamp old = hold(0);
+    for (unsigned i = 0; i < 500; i++)
+        put("k", &(uint64_t){2}, 8);
+    op(MSHM_OP_PUT, "k", 1, "x", 1);
+    ck_assert_int_eq(commit_at(old), MSHM_CONFLICT);
+    op(MSHM_OP_PUT, "l", 1, "x", 1);
+    ck_assert_int_eq(commit_at(old), MSHM_OK);
+    end();
+}
+END_TEST
+
+START_TEST(tombstone_under_an_older_snapshot_keeps_the_conflict)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    put("k", &(uint64_t){1}, 8);
+    mshm_timestamp old = hold(0);
+    erase("k");
+    for (uint64_t i = 0; i < 2000; i++) /* many rebuilds of its leaf */
+        put(name(i % 50), &i, 8);
+    fixture_collect(&fixture);
+    for (uint64_t i = 0; i < 2000; i++)
+        put(name(i % 50), &i, 8);
+    ck_assert_uint_eq(get("k", old), 1);
+    ck_assert_uint_eq(get("k", 0), 0);
+    op(MSHM_OP_PUT, "k", 1, "x", 1);
+    ck_assert_int_eq(commit_at(old), MSHM_CONFLICT);
+    end();
+}
+END_TEST
+
+START_TEST(tombstones_vanish_when_no_snapshot_needs_them)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    for (uint64_t i = 0; i < 60; i++)
+        put(name(i), &i, 8);
+    for (uint64_t i = 0; i < 60; i++)
+        erase(name(i));
+    fixture_collect(&fixture);
+    for (uint64_t i = 0; i < 70; i++)
+        put("z", &i, 8); /* rebuilds the leaf */
+    struct mshm_page *page =
+        (void *)frames_address(fixture.frames, AO_load(&fixture.view.map[target.ref.root]));
+    ck_assert_uint_eq(page->key_count, 1);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 1);
+    end();
+}
+END_TEST
+
+START_TEST(cancelled_plan_leaves_no_trace)
+{
+    begin(16 << 20, 0, PAGE_SIZE);
+    for (uint64_t i = 0; i < 3000; i++)
+        put(name(i * 2), &(uint64_t){i + 1}, 8);
+    uint64_t used = counter(&fixture.counters.cache_used);
+    for (uint64_t i = 0; i < 3000; i++)
+        op(MSHM_OP_PUT, name(i * 2 + 1), 16, "12345678", 8);
+    struct tree_plan *plan;
+    ck_assert_int_eq(tree_plan(fixture.tree, (const void *)ops, ops_size, ops_count, applied,
+                               resolve, NULL, &plan),
+                     MSHM_OK);
+    ck_assert_uint_gt(counter(&fixture.counters.cache_used), used);
+    tree_cancel(fixture.tree, plan);
+    ops_size = ops_count = 0;
+    ck_assert_uint_eq(counter(&fixture.counters.cache_used), used);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 3000);
+    for (uint64_t i = 0; i < 3000; i++)
+        REQUIRE(get(name(i * 2), 0) == i + 1 && get(name(i * 2 + 1), 0) == 0);
+    end();
+}
+END_TEST
+
+START_TEST(conflict_in_the_last_operation_changes_nothing)
+{
+    begin(16 << 20, 0, PAGE_SIZE);
+    put("zzz", &(uint64_t){1}, 8);
+    mshm_timestamp old = hold(0);
+    put("zzz", &(uint64_t){2}, 8);
+    for (uint64_t i = 0; i < 1000; i++)
+        op(MSHM_OP_PUT, name(i), 16, "12345678", 8);
+    op(MSHM_OP_PUT, "zzz", 3, "12345678", 8);
+    ck_assert_int_eq(commit_at(old), MSHM_CONFLICT);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 1);
+    end();
+}
+END_TEST
+
+START_TEST(commit_that_needs_too_much_of_the_cache_is_too_big)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    static uint8_t value[4096];
+    for (uint64_t i = 0; i < 400; i++)
+        op(MSHM_OP_PUT, name(i), 16, value, sizeof(value));
+    ck_assert_int_eq(commit(), MSHM_TOO_BIG);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    end();
+}
+END_TEST
+
+START_TEST(leaf_with_a_nearly_full_tail_is_rebuilt_when_there_is_time)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    for (uint64_t i = 0; i < 60; i++)
+        put(name(i), &i, 8);
+    const uint8_t *frame =
+        frames_address(fixture.frames, AO_load(&fixture.view.map[target.ref.root]));
+    ck_assert_uint_eq(mshm_leaf_tail_room(frame), 4);
+    ck_assert(!tree_tend(fixture.tree, 10));
+    frame = frames_address(fixture.frames, AO_load(&fixture.view.map[target.ref.root]));
+    ck_assert_uint_eq(mshm_leaf_tail_room(frame), 64);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 60);
+    end();
+}
+END_TEST
+
+/* --- keys and values of all sizes --- */
+
+START_TEST(keys_of_every_length_are_kept_and_found)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    static uint8_t key[MSHM_MAX_KEY], buffer[MSHM_MAX_INLINE];
+    memset(key, 'k', sizeof(key));
+    for (uint32_t size = 1; size <= MSHM_MAX_KEY; size++) {
+        op(MSHM_OP_PUT, key, size, &size, sizeof(size));
+        REQUIRE_STATUS(commit(), MSHM_OK);
+    }
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), MSHM_MAX_KEY);
+    for (uint32_t size = 1; size <= MSHM_MAX_KEY; size++) {
+        uint64_t value_size = 0;
+        uint32_t found = 0;
+        REQUIRE_STATUS(get_bytes(key, size, 0, buffer, &value_size), MSHM_OK);
+        memcpy(&found, buffer, sizeof(found));
+        REQUIRE(value_size == sizeof(found) && found == size);
+    }
+    end();
+}
+END_TEST
+
+START_TEST(largest_keys_and_values_in_any_order_find_room)
+{
+    begin(256 << 20, 0, 4096); /* the smallest pages */
+    static uint8_t key[MSHM_MAX_KEY], value[MSHM_MAX_INLINE], buffer[MSHM_MAX_INLINE];
+    uint64_t random = fixture_seed(3);
+    memset(key, 0xff, sizeof(key));
+    for (uint32_t i = 0; i < 600; i++) {
+        uint32_t number = __builtin_bswap32((i * 251u) % 600u);
+        memcpy(key + sizeof(key) - 4, &number, 4); /* all of a key but its end is shared */
+        memset(value, (int)i, sizeof(value));
+        op(MSHM_OP_PUT, key, sizeof(key), value,
+           fixture_random(&random) % 3 ? sizeof(value) : (size_t)(fixture_random(&random) % 64));
+        REQUIRE_STATUS(commit(), MSHM_OK);
+    }
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 600);
+    uint64_t size;
+    for (uint32_t i = 0; i < 600; i++) {
+        uint32_t number = __builtin_bswap32((i * 251u) % 600u);
+        memcpy(key + sizeof(key) - 4, &number, 4);
+        REQUIRE_STATUS(get_bytes(key, sizeof(key), 0, buffer, &size), MSHM_OK);
+        REQUIRE(size == 0 || (buffer[0] == (uint8_t)i && buffer[size - 1] == (uint8_t)i));
+    }
+    end();
+}
+END_TEST
+
+START_TEST(empty_value_is_a_value)
+{
+    begin(4 << 20, 0, PAGE_SIZE);
+    uint8_t buffer[MSHM_MAX_INLINE];
+    uint64_t size = 1;
+    op(MSHM_OP_PUT, "k", 1, NULL, 0);
+    ck_assert_int_eq(commit(), MSHM_OK);
+    for (uint64_t i = 0; i < 300; i++)
+        put(name(i), NULL, 0);
+    ck_assert_int_eq(get_bytes("k", 1, 0, buffer, &size), MSHM_OK);
+    ck_assert_uint_eq(size, 0);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 301);
+    end();
+}
+END_TEST
+
+/* --- where pages are cut --- */
+
+struct fill {
+    uint64_t used, total;
+};
+
+static void
+fill_add(mshm_pid pid, struct fill *fill)
+{
+    AO_t word = AO_load(&fixture.view.map[pid]);
+    const uint8_t *frame = frames_address(fixture.frames, word);
+    uint32_t size = mshm_class_size(mshm_map_class(word));
+    const struct mshm_page *page = (const void *)frame;
+    const mshm_pid *children = (const void *)(frame + page->children_at * 4);
+    if (page->level == 0) {
+        fill->total += size;
+        fill->used += size - mshm_leaf_room(frame, size);
+        return;
+    }
+    for (unsigned i = 0; i <= page->key_count; i++)
+        fill_add(children[i], fill);
+}
+
+static double
+fill_factor(void)
+{
+    struct fill fill = {0};
+    fill_add(target.ref.root, &fill);
+    return (double)fill.used / (double)fill.total;
+}
+
+START_TEST(load_in_key_order_fills_pages)
+{
+    static const uint32_t value_sizes[] = {16, 100, 1000};
+    static uint8_t value[1000];
+    for (unsigned i = 0; i < 3; i++) {
+        begin(256 << 20, 0, PAGE_SIZE);
+        for (uint64_t n = 0; n < 30000; n++)
+            REQUIRE_STATUS(put(name(n), value, value_sizes[i]), MSHM_OK);
+        printf("ascending, values of %u: %.3f full\n", value_sizes[i], fill_factor());
+        ck_assert_double_gt(fill_factor(), 0.85);
+        end();
+    }
+}
+END_TEST
+
+START_TEST(load_in_falling_order_fills_pages)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 30000; n > 0; n--)
+        REQUIRE_STATUS(put(name(n), &n, 16 - 8), MSHM_OK);
+    printf("descending: %.3f full\n", fill_factor());
+    ck_assert_double_gt(fill_factor(), 0.85);
+    end();
+}
+END_TEST
+
+START_TEST(load_in_large_transactions_fills_pages)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 30000;) {
+        for (uint64_t stop = n + 1000; n < stop; n++)
+            op(MSHM_OP_PUT, name(n), 16, "0123456789abcdef", 16);
+        REQUIRE_STATUS(commit(), MSHM_OK);
+    }
+    printf("a thousand at a time: %.3f full\n", fill_factor());
+    ck_assert_double_gt(fill_factor(), 0.85);
+    end();
+}
+END_TEST
+
+START_TEST(load_in_falling_order_in_large_transactions_keeps_everything)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 30000; n > 0; n -= 3000) {
+        for (uint64_t i = n - 3000; i < n; i++)
+            op(MSHM_OP_PUT, name(i), 16, "0123456789abcdef", 16);
+        REQUIRE_STATUS(commit(), MSHM_OK);
+    }
+    printf("falling, three thousand at a time: %.3f full\n", fill_factor());
+    ck_assert_double_gt(fill_factor(), 0.55);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 30000);
+    end();
+}
+END_TEST
+
+/* Many writers, each appending to a range of its own. */
+START_TEST(rising_runs_in_the_middle_fill_pages)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 2000; n++)
+        for (uint64_t run = 0; run < 20; run++)
+            REQUIRE_STATUS(put(name(run * 1000000 + n), &n, 8), MSHM_OK);
+    printf("twenty runs: %.3f full\n", fill_factor());
+    ck_assert_double_gt(fill_factor(), 0.80);
+    end();
+}
+END_TEST
+
+START_TEST(random_load_leaves_room_in_pages)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    uint64_t random = fixture_seed(4);
+    for (uint64_t n = 0; n < 60000; n++)
+        REQUIRE_STATUS(put(name(fixture_random(&random) % 1000000000), &n, 8), MSHM_OK);
+    printf("random: %.3f full\n", fill_factor());
+    ck_assert_double_gt(fill_factor(), 0.55);
+    ck_assert_double_lt(fill_factor(), 0.85);
+    end();
+}
+END_TEST
+
+/* --- history --- */
+
+START_TEST(sixteen_snapshots_read_their_versions_among_many)
+{
+    enum { KEYS = 20, VERSIONS = 96, SNAPSHOTS = 16 };
+    static uint8_t value[200];
+    mshm_timestamp snapshots[SNAPSHOTS];
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t version = 1; version <= VERSIONS; version++) {
+        for (uint64_t key = 0; key < KEYS; key++) {
+            memcpy(value, &version, 8);
+            REQUIRE_STATUS(put(name(key), value, sizeof(value)), MSHM_OK);
+        }
+        if (version % (VERSIONS / SNAPSHOTS) == 0)
+            snapshots[version / (VERSIONS / SNAPSHOTS) - 1] =
+                hold((unsigned)(version / (VERSIONS / SNAPSHOTS) - 1));
+    }
+    fixture_tree_ok(&fixture, target.ref);
+    ck_assert_uint_gt(counter(&fixture.counters.history_bytes), 0);
+    for (unsigned i = 0; i < SNAPSHOTS; i++)
+        for (uint64_t key = 0; key < KEYS; key++)
+            ck_assert_uint_eq(get(name(key), snapshots[i]), (i + 1) * (VERSIONS / SNAPSHOTS));
+    /* At most one version for each snapshot, and the newest. */
+    ck_assert_uint_lt(counter(&fixture.counters.history_bytes),
+                      2 * KEYS * (SNAPSHOTS + 1) * (sizeof(value) + 16));
+    for (unsigned i = 0; i < SNAPSHOTS; i++)
+        release(i);
+    fixture_collect(&fixture);
+    while (tree_history_prune(fixture.tree, 4))
+        continue;
+    ck_assert_uint_eq(counter(&fixture.counters.history_bytes), 0);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), KEYS);
+    end();
+}
+END_TEST
+
+/* A snapshot that lives for ever keeps one version of each key, however many are written. */
+START_TEST(one_old_snapshot_does_not_make_the_database_grow)
+{
+    begin(16 << 20, 0, PAGE_SIZE);
+    for (uint64_t key = 0; key < 1000; key++)
+        put(name(key), &(uint64_t){1}, 8);
+    mshm_timestamp old = hold(0);
+    for (uint64_t i = 0; i < 200000; i++) {
+        REQUIRE_STATUS(put(name(i * 7919 % 1000), &(uint64_t){i + 2}, 8), MSHM_OK);
+        if (i % 1000 == 0)
+            frames_reclaim(fixture.frames, false);
+    }
+    frames_reclaim(fixture.frames, false);
+    printf("%llu bytes for 2000 versions\n",
+           (unsigned long long)counter(&fixture.counters.cache_used));
+    ck_assert_uint_lt(counter(&fixture.counters.cache_used), 400000);
+    for (uint64_t key = 0; key < 1000; key++)
+        REQUIRE(get(name(key), old) == 1);
+    end();
+}
+END_TEST
+
+/* A single hot key whose versions are all needed: its leaf is never split, the versions go to history. */
+START_TEST(versions_of_a_single_key_beyond_any_page_are_all_readable)
+{
+    enum { VERSIONS = 60 };
+    static uint8_t value[8000];
+    mshm_timestamp snapshots[VERSIONS];
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t i = 0; i < VERSIONS; i++) {
+        memcpy(value, &(uint64_t){i + 1}, 8);
+        REQUIRE_STATUS(put("hot", value, sizeof(value)), MSHM_OK);
+        snapshots[i] = hold((unsigned)i);
+    }
+    fixture_tree_ok(&fixture, target.ref);
+    for (uint64_t i = 0; i < VERSIONS; i++)
+        ck_assert_uint_eq(get("hot", snapshots[i]), i + 1);
+    ck_assert_uint_eq(counter(&fixture.counters.pages_leaf), 1);
+    for (unsigned i = 0; i < VERSIONS; i++)
+        release(i);
+    fixture.now_ns += 1000000000;
+    fixture_collect(&fixture);
+    while (tree_tend(fixture.tree, 1))
+        continue;
+    ck_assert_uint_eq(counter(&fixture.counters.history_bytes), 0);
+    end();
+}
+END_TEST
+
+/* The leaf itself is small enough, so its rebuilds leave most of the history where it is: then the tombstone must stay,
+ * or what is left there would be read again under the key's next version. */
+START_TEST(deleted_key_does_not_come_back_from_history)
+{
+    enum { VERSIONS = 40 };
+    static uint8_t value[6000];
+    begin(64 << 20, 0, PAGE_SIZE);
+    mshm_timestamp snapshots[VERSIONS];
+    for (unsigned i = 0; i < VERSIONS; i++) {
+        memcpy(value, &(uint64_t){i + 1}, 8);
+        put("k", value, sizeof(value));
+        snapshots[i] = hold(i);
+    }
+    erase("k");
+    mshm_timestamp gone = hold(VERSIONS);
+    for (unsigned i = 0; i < VERSIONS; i++)
+        REQUIRE(get("k", snapshots[i]) == i + 1);
+    for (unsigned i = 0; i < VERSIONS; i++)
+        release(i);
+    for (uint64_t i = 0; i < 300; i++) {
+        fixture_collect(&fixture);
+        put("l", &i, 8);
+    }
+    ck_assert_uint_eq(get("k", gone), 0);
+    put("k", &(uint64_t){99}, 8);
+    ck_assert_uint_eq(get("k", gone), 0);
+    ck_assert_uint_eq(get("k", 0), 99);
+    while (tree_history_prune(fixture.tree, 1))
+        continue;
+    ck_assert_uint_eq(get("k", gone), 0);
+    ck_assert_uint_eq(counter(&fixture.counters.history_bytes), 0);
+    end();
+}
+END_TEST
+
+START_TEST(costliest_snapshot_is_the_one_that_alone_keeps_most)
+{
+    static uint8_t value[1000];
+    begin(64 << 20, 0, PAGE_SIZE);
+    mshm_timestamp held[3];
+    for (unsigned i = 0; i < 3; i++) { /* the second one alone keeps two hundred versions */
+        for (uint64_t key = 0; key < (i == 0 ? 20 : 200); key++)
+            put(name(key), value, sizeof(value));
+        held[i] = hold(i);
+    }
+    fixture_collect(&fixture);
+    ck_assert_uint_eq(tree_history_costliest(fixture.tree), held[1]);
+    release(1);
+    fixture_collect(&fixture);
+    ck_assert_uint_eq(tree_history_costliest(fixture.tree), held[0]);
+    end();
+}
+END_TEST
+
+/* --- a full cache --- */
+
+START_TEST(full_cache_refuses_puts_loses_nothing_and_can_be_emptied)
+{
+    static uint8_t value[500];
+    begin(4 << 20, 512 << 10, PAGE_SIZE);
+    uint64_t count = 0;
+    int status;
+    while ((status = put(name(count * 7919 % 100003),
+                         (memcpy(value, &(uint64_t){count + 1}, 8), value), sizeof(value))) ==
+           MSHM_OK)
+        count++;
+    ck_assert_int_eq(status, MSHM_FULL);
+    ck_assert_uint_gt(count, 3000);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), count);
+    for (uint64_t i = 0; i < count; i++)
+        REQUIRE(get(name(i * 7919 % 100003), 0) == i + 1);
+    uint64_t refused = 0; /* it stays full, and puts that need no frame still work */
+    for (uint64_t i = 0; i < 1000; i++)
+        refused += put(name(50000 + i * 13), value, sizeof(value)) == MSHM_FULL;
+    ck_assert_uint_gt(refused, 0);
+    frames_reclaim(fixture.frames, false);
+    static uint8_t *taken[1024]; /* somebody else has the last small ones */
+    unsigned others = 0;
+    while (others < 1024 && (taken[others] = frames_allocate(fixture.frames, 0)) != NULL)
+        others++;
+    fixture_frames_ok(&fixture);
+    for (uint64_t i = 0; i < count; i++) {
+        REQUIRE_STATUS(erase(name(i * 7919 % 100003)), MSHM_OK);
+        if (i % 64 == 0) {
+            fixture_collect(&fixture);
+            frames_reclaim(fixture.frames, false);
+        }
+    }
+    for (uint64_t i = 0; i < 1000; i++)
+        REQUIRE_STATUS(erase(name(50000 + i * 13)), MSHM_OK);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    while (others > 0)
+        frames_free(fixture.frames, taken[--others], 0);
+    fixture_collect(&fixture);
+    frames_reclaim(fixture.frames, false);
+    for (uint64_t i = 0; i < 1000; i++)
+        REQUIRE_STATUS(put(name(i * 7919 % 100003), value, sizeof(value)), MSHM_OK);
+    end();
+}
+END_TEST
+
+START_TEST(refused_memory_is_full_and_nothing_is_lost)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    fixture.back_limit = fixture.backed + (4 << 20);
+    uint64_t count = 0;
+    while (put(name(count), &(uint64_t){count + 1}, 8) == MSHM_OK)
+        count++;
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), count);
+    fixture.back_limit = UINT64_MAX;
+    fixture.now_ns += 1000000000;
+    ck_assert_int_eq(put(name(count), &(uint64_t){count + 1}, 8), MSHM_OK);
+    for (uint64_t i = 0; i <= count; i++)
+        REQUIRE(get(name(i), 0) == i + 1);
+    end();
+}
+END_TEST
+
+START_TEST(bucket_is_destroyed_in_bounded_steps)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 50000; n++)
+        put(name(n), &n, 8);
+    uint64_t pages = counter(&fixture.counters.pages_leaf) + counter(&fixture.counters.pages_inner);
+    unsigned calls = 1;
+    while (tree_bucket_destroy(fixture.tree, target.ref.root, BUCKET, 16) == MSHM_BUSY)
+        calls++;
+    ck_assert_uint_ge(calls, pages / 16);
+    ck_assert_uint_le(calls, pages / 16 + 2);
+    frames_reclaim(fixture.frames, false);
+    ck_assert_uint_eq(counter(&fixture.counters.cache_used), 0);
+    fixture_frames_ok(&fixture);
+    fixture_fini(&fixture);
+}
+END_TEST
+
+/* --- every step of a publication, under a reader --- */
+
+static uint64_t steps;
+static uint64_t present;    /* even numbers below it are in the tree */
+static uint64_t reach;      /* numbers below it are looked for */
+static mshm_timestamp seen; /* at this snapshot */
+
+/* Readers must get right answers at each named point, as if the broker had died there. */
+static void
+read_at_point(const char *point, void *argument)
+{
+    uint64_t *random = argument;
+    (void)point;
+    steps++;
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t number = fixture_random(random) % reach;
+        uint64_t wanted = number % 2 == 0 && number < present ? number + 1 : 0;
+        REQUIRE(get(name(number), seen) == wanted);
+        REQUIRE(get(name(number), 0) == wanted);
+    }
+}
+
+static void
+write_under_readers(uint64_t commits, uint64_t keys_each)
+{
+    uint64_t random = fixture_seed(5);
+    begin(256 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 40000; n += 2)
+        op(MSHM_OP_PUT, name(n), 16, &(uint64_t){n + 1}, 8);
+    REQUIRE_STATUS(commit(), MSHM_OK);
+    present = 40000;
+    reach = present + 20;
+    seen = hold(0);
+    steps = 0;
+    kill_point_set_handler(read_at_point, &random);
+    for (uint64_t i = 0; i < commits; i++) {
+        uint64_t first = fixture_random(&random) % present / 2 * 2;
+        for (uint64_t n = 0; n < keys_each; n++)
+            op(MSHM_OP_PUT, name(first + n * 2), 16, &(uint64_t){first + n * 2 + 1}, 8);
+        struct tree_plan *plan;
+        REQUIRE_STATUS(tree_plan(fixture.tree, (const void *)ops, ops_size, ops_count, UINT64_MAX,
+                                 resolve, NULL, &plan),
+                       MSHM_OK);
+        tree_apply(fixture.tree, plan, ++applied);
+        ops_size = ops_count = 0;
+        /* New keys beyond the end become visible only now. */
+        if (first + keys_each * 2 > present) {
+            present = first + keys_each * 2;
+            reach = present + 20;
+            AO_store_release(&fixture.store->visible, applied);
+            release(0);
+            seen = hold(0);
+        }
+    }
+    kill_point_set_handler(NULL, NULL);
+#ifdef MACE_KILL_POINTS
+    ck_assert_uint_gt(steps, commits);
+#endif
+    end();
+}
+
+START_TEST(every_step_of_a_split_shows_readers_the_whole_tree)
+{
+    write_under_readers(300, 100);
+}
+END_TEST
+
+/* One commit turns a leaf into more pages than a reader may hop over to the right. */
+/* One commit turns a leaf into more pages than a reader may hop over to the right: all new keys stand between two old
+ * ones, the reader looks for the old ones behind them. */
+START_TEST(splitting_one_leaf_into_hundreds_shows_readers_the_whole_tree)
+{
+    uint64_t random = fixture_seed(6);
+    begin(256 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 40000; n += 2)
+        op(MSHM_OP_PUT, name(n), 16, &(uint64_t){n + 1}, 8);
+    REQUIRE_STATUS(commit(), MSHM_OK);
+    present = 40000;
+    reach = 100;
+    seen = hold(0);
+    steps = 0;
+    for (unsigned i = 0; i < 30000; i++) {
+        char key[32];
+        int size = snprintf(key, sizeof(key), "%s-%06u", name(10), i);
+        op(MSHM_OP_PUT, key, (size_t)size, "12345678", 8);
+    }
+    kill_point_set_handler(read_at_point, &random);
+    struct tree_plan *plan;
+    REQUIRE_STATUS(tree_plan(fixture.tree, (const void *)ops, ops_size, ops_count, UINT64_MAX,
+                             resolve, NULL, &plan),
+                   MSHM_OK);
+    tree_apply(fixture.tree, plan, ++applied);
+    ops_size = ops_count = 0;
+    kill_point_set_handler(NULL, NULL);
+#ifdef MACE_KILL_POINTS
+    ck_assert_uint_gt(steps, 100);
+#endif
+    ck_assert_uint_gt(counter(&fixture.counters.pages_leaf), 100);
+    end();
+}
+END_TEST
+
+START_TEST(first_commit_into_an_empty_tree_may_make_several_levels)
+{
+    static uint8_t value[1500];
+    begin(256 << 20, 0, 4096);
+    for (uint64_t n = 0; n < 5000; n++) /* two to a page */
+        op(MSHM_OP_PUT, name(n), 16, value, sizeof(value));
+    ck_assert_int_eq(commit(), MSHM_OK);
+    ck_assert_uint_ge(counter(&fixture.counters.tree_height), 3);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 5000);
+    end();
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("tree");
+    TCase *tcase = tcase_create("tree");
+    tcase_set_timeout(tcase, 120);
+    tcase_add_test(tcase, put_is_read_back_by_newer_snapshots_only);
+    tcase_add_test(tcase, preconditions_are_decided_against_the_newest_version);
+    tcase_add_test(tcase, second_writer_of_a_key_conflicts_whatever_was_pruned);
+    tcase_add_test(tcase, tombstone_under_an_older_snapshot_keeps_the_conflict);
+    tcase_add_test(tcase, tombstones_vanish_when_no_snapshot_needs_them);
+    tcase_add_test(tcase, cancelled_plan_leaves_no_trace);
+    tcase_add_test(tcase, conflict_in_the_last_operation_changes_nothing);
+    tcase_add_test(tcase, commit_that_needs_too_much_of_the_cache_is_too_big);
+    tcase_add_test(tcase, leaf_with_a_nearly_full_tail_is_rebuilt_when_there_is_time);
+    tcase_add_test(tcase, keys_of_every_length_are_kept_and_found);
+    tcase_add_test(tcase, largest_keys_and_values_in_any_order_find_room);
+    tcase_add_test(tcase, empty_value_is_a_value);
+    tcase_add_test(tcase, load_in_key_order_fills_pages);
+    tcase_add_test(tcase, load_in_falling_order_fills_pages);
+    tcase_add_test(tcase, load_in_large_transactions_fills_pages);
+    tcase_add_test(tcase, load_in_falling_order_in_large_transactions_keeps_everything);
+    tcase_add_test(tcase, rising_runs_in_the_middle_fill_pages);
+    tcase_add_test(tcase, random_load_leaves_room_in_pages);
+    tcase_add_test(tcase, sixteen_snapshots_read_their_versions_among_many);
+    tcase_add_test(tcase, one_old_snapshot_does_not_make_the_database_grow);
+    tcase_add_test(tcase, versions_of_a_single_key_beyond_any_page_are_all_readable);
+    tcase_add_test(tcase, deleted_key_does_not_come_back_from_history);
+    tcase_add_test(tcase, costliest_snapshot_is_the_one_that_alone_keeps_most);
+    tcase_add_test(tcase, full_cache_refuses_puts_loses_nothing_and_can_be_emptied);
+    tcase_add_test(tcase, refused_memory_is_full_and_nothing_is_lost);
+    tcase_add_test(tcase, bucket_is_destroyed_in_bounded_steps);
+    tcase_add_test(tcase, every_step_of_a_split_shows_readers_the_whole_tree);
+    tcase_add_test(tcase, splitting_one_leaf_into_hundreds_shows_readers_the_whole_tree);
+    tcase_add_test(tcase, first_commit_into_an_empty_tree_may_make_several_levels);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
