@@ -638,6 +638,34 @@ START_TEST(without_descriptors_a_client_is_refused_and_others_go_on)
 }
 END_TEST
 
+/* Not even accept has a descriptor left: the one kept for that answers one client after the other. */
+START_TEST(with_the_last_descriptor_gone_a_client_is_still_answered)
+{
+    struct raw_client client, refused;
+    struct rlimit before, limit;
+
+    broker_start(&broker, path, &small);
+    int idle = process_descriptors(broker.pid);
+    raw_client_open(&client, path);
+    wait_for(process_descriptors(broker.pid) == idle + 4);
+    ck_assert_int_eq(prlimit(broker.pid, RLIMIT_NOFILE, NULL, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)idle + 4;
+    ck_assert_int_eq(prlimit(broker.pid, RLIMIT_NOFILE, &limit, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(hello_on(&refused, NULL), MSHM_LIMIT);
+        ck_assert_ptr_nonnull(strstr(refused.welcome.text, "descriptors"));
+        raw_client_close(&refused);
+    }
+    struct mshm_tree_ref tree = raw_client_tree(&client, "default");
+    ck_assert_int_eq(raw_client_put(&client, tree.bucket, "key", "value"), MSHM_OK);
+    ck_assert_int_eq(prlimit(broker.pid, RLIMIT_NOFILE, &before, NULL), 0);
+    expect_service();
+    raw_client_close(&client);
+    broker_finish(&broker);
+}
+END_TEST
+
 START_TEST(silent_connections_do_not_keep_others_out)
 {
     struct broker_options options = {.arguments = {SMALL}, .prepare = few_descriptors};
@@ -782,6 +810,7 @@ main(void)
     tcase_add_test(cases, sessions_beyond_the_limit_are_refused_until_one_ends);
     tcase_add_test(cases, another_user_cannot_take_all_the_sessions);
     tcase_add_test(cases, without_descriptors_a_client_is_refused_and_others_go_on);
+    tcase_add_test(cases, with_the_last_descriptor_gone_a_client_is_still_answered);
     tcase_add_test(cases, silent_connections_do_not_keep_others_out);
     tcase_add_test(cases, a_client_without_room_for_its_descriptors_leaves_no_session_behind);
     tcase_add_test(cases, sessions_that_ended_leave_no_descriptor_and_no_memory_mapping);
