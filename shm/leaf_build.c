@@ -217,6 +217,8 @@ mshm_leaf_build(void *frame, uint32_t frame_size, const struct mshm_leaf_spec *s
         memset(bytes + plan.prefix_at - 4, 0, 4);
     leaf_write_header(bytes, &plan, spec);
     leaf_write_entries(bytes, &plan, spec);
+    if (spec->kind == MSHM_PAGE_LEAF)
+        ((struct mshm_leaf *)frame)->tail_slots[0] = (uint16_t)(plan.end / 4);
     return MSHM_OK;
 }
 
@@ -228,8 +230,9 @@ leaf_heap_end(const uint8_t *frame, uint32_t frame_size)
     AO_t tail_count = AO_load(&leaf->page.tail_count); /* the broker's own word */
     if (leaf->page.kind != MSHM_PAGE_LEAF || tail_count > MSHM_TAIL_CAPACITY)
         return frame_size;
-    if (tail_count == 0)
-        return (uint32_t)leaf->page.base_end * 4;
+    /* The note of the append before stands in the tail's own lines; the last entry's header would be one more miss. */
+    if (tail_count < MSHM_TAIL_CAPACITY)
+        return (uint32_t)leaf->tail_slots[tail_count] * 4;
     struct entry_view last;
     if (entry_load(frame, frame_size, (uint32_t)leaf->tail_slots[tail_count - 1] * 4, &last) != 0)
         return frame_size;
@@ -265,6 +268,10 @@ mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *ve
         return MSHM_FULL;
     entry_write((uint8_t *)frame + at, version, 0, version->key_size, 0);
     AO_short_store(&leaf->tail_slots[place], (uint16_t)(at / 4));
+    if (place + 1 < MSHM_TAIL_CAPACITY)
+        AO_short_store(
+            &leaf->tail_slots[place + 1],
+            (uint16_t)((at + mshm_entry_size(version->key_size, version->value_size)) / 4));
     /* The word is stored whole: readers that counted fewer entries mask the new byte away. */
     AO_t *word = &leaf->tail_fingerprints[place / 8];
     AO_t shift = place % 8 * 8;

@@ -21,6 +21,7 @@
  *  padded with zeros. A hash bucket holds one fingerprint and slot offset per key.
  *  tail: up to 64 entries with whole keys, oldest first, timestamps not descending, all newer than the base's of the
  *  same key. Fingerprint i is byte i % 8 of tail_fingerprints[i / 8].
+ *  The slot behind the last counted one is the broker's note where the next entry goes.
  *  Fences: low <= every key < high. An empty low fence is minus infinity; high is plus infinity when high_size is
  *  MSHM_FENCE_INFINITE.
  *
