@@ -74,8 +74,6 @@ manifest_begin(struct recovery *recovery, bool create)
 static void
 replay_tend(struct core *core)
 {
-    snapshots_collect(&core->snapshots, core->store, sessions_snapshots, core,
-                      core->env->clock_ns(core->env->context));
     while (tree_tend(core->tree, 64))
         continue;
     while (catalogue_reap(core->catalogue, core->snapshots.horizon))
@@ -127,8 +125,11 @@ replay_record(void *argument, const struct wal_segment_header *segment,
                  record->timestamp, mshm_strerror(status));
         return MSHM_CORRUPT;
     }
+    /* Nobody maps the store yet, so only the newest versions are needed, and pages stay as small as they can be: what
+     * fitted into the cache while snapshots were held fits again. */
     core->applied = record->timestamp;
-    AO_store_release(&core->store->visible, record->timestamp); /* nobody maps the store yet */
+    AO_store_release(&core->store->visible, record->timestamp);
+    snapshots_collect(&core->snapshots, core->store, sessions_snapshots, core, 0);
     mshm_counter_add(&core->figures->counters.replayed, 1);
     if (record->timestamp % TEND_EVERY == 0)
         replay_tend(core);
@@ -163,7 +164,6 @@ incarnation_begin(struct recovery *recovery)
 {
     struct core *core = recovery->core;
     core->manifest.incarnation++;
-    core->manifest.first_segment = recovery->end.first_segment;
     int status = manifest_store(core->env, &core->manifest);
     if (status != MSHM_OK)
         return refuse(recovery, status, "the manifest cannot be written");
@@ -199,8 +199,10 @@ log_open(struct recovery *recovery)
     if (status != MSHM_OK)
         return refuse(recovery, status, "a new log segment cannot be written");
     MACE_KILL_POINT("recovery:segment_opened");
-    if (end->next.end.segment == 0) { /* this segment is the log's first */
-        core->manifest.first_segment = end->next.next_segment;
+    /* Not before a header is durable: a log that was started has to be there. */
+    if (core->manifest.first_segment == 0) {
+        core->manifest.first_segment =
+            end->next.end.segment != 0 ? end->first_segment : end->next.next_segment;
         status = manifest_store(core->env, &core->manifest);
         if (status != MSHM_OK)
             return refuse(recovery, status, "the manifest cannot be written");

@@ -60,6 +60,7 @@ struct wal {
 
     struct wal_segment current, left; /* left: closed when its sync has ended */
     struct wal_segment_header header; /* of current */
+    struct wal_position left_end;
     bool left_syncing, header_syncing;
 
     struct wal_segment next; /* prepared; file NULL: none */
@@ -205,6 +206,7 @@ segment_switch(struct wal *wal)
     wal->end = WAL_RECORDS_AT;
     if (position_before(wal->durable, end)) {
         wal->left_syncing = true;
+        wal->left_end = end;
         env->file_append(env->context, wal->left.file, end.offset, wal->batches[0].bytes, 0, true,
                          wal->tag_base + TAG_LEFT);
     } else {
@@ -464,13 +466,12 @@ static int
 left_complete(struct wal *wal, int64_t result)
 {
     wal->left_syncing = false;
-    struct wal_position behind = {wal->current.number, WAL_RECORDS_AT};
     wal_segment_close(wal->env, &wal->left);
     if (result != 0)
         return fail(wal);
     mshm_counter_add(&wal->figures->counters.log_syncs, 1);
-    if (position_before(wal->durable, behind))
-        wal->durable = behind;
+    if (position_before(wal->durable, wal->left_end))
+        wal->durable = wal->left_end;
     return MSHM_OK;
 }
 

@@ -15,7 +15,7 @@ struct env_file {
 };
 
 enum operation_kind { OPERATION_NONE, OPERATION_APPEND, OPERATION_JOB };
-enum operation_phase { PHASE_WAITS, PHASE_WRITTEN, PHASE_SYNCING, PHASE_ENDED };
+enum operation_phase { PHASE_WAITS, PHASE_WRITTEN, PHASE_SYNCING, PHASE_ENDED, PHASE_REPORTED };
 
 /* Something under way: its next step happens at `due`. */
 struct operation {
@@ -74,8 +74,10 @@ sim_env_die(struct sim_env *sim, bool power_cut)
 {
     if (sim->dead)
         return;
-    operations_tear(sim);
     sim->dead = true;
+    if (sim->hooks.death != NULL)
+        sim->hooks.death(sim->hooks.argument);
+    operations_tear(sim);
     sim->survivor = sim_disk_survivor(sim->disk, power_cut);
 }
 
@@ -373,7 +375,8 @@ append_write(struct sim_env *sim, struct operation *operation)
     if (operation->result != 0 && sim->lie == SIM_LIE_APPEND_ERROR)
         operation->result = 0;
     operation->phase = operation->sync && operation->result == 0 ? PHASE_WRITTEN : PHASE_ENDED;
-    if (sim->lie == SIM_LIE_APPEND_UNSYNCED)
+    if (sim->lie == SIM_LIE_APPEND_UNSYNCED ||
+        (sim->lie == SIM_LIE_EMPTY_APPEND && operation->size == 0))
         operation->phase = PHASE_ENDED;
     if (operation->result != 0 && sim->lie == SIM_LIE_SYNC_BEFORE_WRITE && operation->sync)
         sim_sync_forget(inode, &operation->snapshot);
@@ -443,6 +446,12 @@ sim_poll(void *context, struct env_completion *completions, unsigned capacity)
     struct sim_env *sim = context;
     unsigned count = 0;
     sim->now += 200; /* a turn takes time, so that a loop that only polls gets on */
+    for (int i = 0; i < OPERATIONS_MAX && sim->dead && count < capacity; i++) {
+        if (sim->operations[i].kind == OPERATION_NONE || sim->operations[i].phase == PHASE_REPORTED)
+            continue;
+        sim->operations[i].phase = PHASE_REPORTED;
+        completions[count++] = (struct env_completion){sim->operations[i].tag, -EIO};
+    }
     while (count < capacity && !sim->dead) {
         struct operation *operation = operation_due(sim);
         if (operation == NULL)

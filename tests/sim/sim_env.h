@@ -34,6 +34,7 @@ enum sim_lie {
     SIM_LIE_SYNC_BEFORE_WRITE, /* the sync of an append covers what stood there before it */
     SIM_LIE_SHORT_APPEND,      /* the last bytes of a long append are not written */
     SIM_LIE_APPEND_ERROR,      /* a failed append is reported as done */
+    SIM_LIE_EMPTY_APPEND,      /* an append without bytes, which is a sync, does nothing */
 };
 
 struct sim_hooks { /* any may be NULL */
@@ -41,6 +42,7 @@ struct sim_hooks { /* any may be NULL */
     void (*wake)(void *argument, unsigned int *word);
     void (*reply)(void *argument, void *session_handle, const void *message, size_t size);
     void (*session_free)(void *argument, void *session_handle);
+    void (*death)(void *argument); /* at the moment of death, before anything is lost */
 };
 
 struct sim_env *sim_env_create(uint64_t seed);

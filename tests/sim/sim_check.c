@@ -1,0 +1,341 @@
+/* sim_check.c - what the history must explain. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "mshm/status.h"
+#include "sim/sim_world.h"
+
+/* --- answers --- */
+
+static void
+claim_add(struct sim_world *world, const struct sim_request *request)
+{
+    if (world->claim_count == SIM_CLAIMS)
+        return;
+    world->claims[world->claim_count++] = (struct sim_claim){
+        .status = request->status, .until = world->core->applied, .request = *request};
+}
+
+static void
+answer_committed(struct sim_client *client, struct sim_request *request)
+{
+    struct sim_world *world = client->world;
+    if (request->timestamp <= request->visible_before ||
+        (request->snapshot != UINT64_MAX && request->timestamp <= request->snapshot))
+        sim_fail(world, "commit answered with the old timestamp %llu",
+                 (unsigned long long)request->timestamp);
+    else if (request->timestamp > world->core->visible)
+        sim_fail(world, "commit %llu answered before it is visible",
+                 (unsigned long long)request->timestamp);
+    else if (!model_know(&world->model, request->timestamp, request->snapshot, request->ops,
+                         request->count))
+        sim_fail(world, "two commits have the timestamp %llu",
+                 (unsigned long long)request->timestamp);
+    if (request->timestamp > world->acked)
+        world->acked = request->timestamp;
+    if (request->sync && request->timestamp > world->durable)
+        world->durable = request->timestamp;
+    world->statistics.committed++;
+}
+
+static void
+answer_refused(struct sim_client *client, const struct sim_request *request)
+{
+    struct sim_world *world = client->world;
+    bool one_call = request->kind == MSHM_REQUEST_ONE_CALL;
+    switch (request->status) {
+    case MSHM_CONFLICT:
+        world->statistics.conflicts++;
+        if (one_call)
+            sim_fail(world, "a one-call operation was answered with a conflict");
+        claim_add(world, request);
+        break;
+    case MSHM_EXISTS:
+        if (!one_call)
+            sim_fail(world, "a transaction was answered with EXISTS");
+        world->statistics.preconditions++;
+        claim_add(world, request);
+        break;
+    case MSHM_NOT_FOUND: /* also: the bucket was dropped */
+        world->statistics.preconditions++;
+        claim_add(world, request);
+        break;
+    case MSHM_FULL:
+        world->statistics.full++;
+        break;
+    case MSHM_SNAPSHOT_EXPIRED:
+        world->statistics.expired++;
+        break;
+    case MSHM_TOO_BIG:
+        world->statistics.too_big++;
+        break;
+    default:
+        sim_fail(world, "request %llu of kind %u answered with %d",
+                 (unsigned long long)request->sequence, request->kind, request->status);
+    }
+}
+
+void
+sim_check_answer(struct sim_client *client, struct sim_request *request)
+{
+    struct sim_world *world = client->world;
+    if (request->status == MSHM_UNKNOWN_OUTCOME || core_poisoned(world->core)) {
+        if (request->status == MSHM_OK && request->kind != MSHM_REQUEST_SYNC)
+            answer_committed(client, request); /* posted before the failure */
+        return;
+    }
+    if (request->kind == MSHM_REQUEST_SYNC) {
+        if (request->status != MSHM_OK)
+            sim_fail(world, "a sync was answered with %d", request->status);
+        else if (request->acked_before > world->durable)
+            world->durable = request->acked_before;
+    } else if (request->status == MSHM_OK) {
+        answer_committed(client, request);
+    } else {
+        answer_refused(client, request);
+    }
+}
+
+/* --- claims --- */
+
+static bool
+bucket_may_be_gone(struct sim_world *world, uint32_t id)
+{
+    struct model_bucket *bucket = model_bucket_find(&world->model, id);
+    if (bucket == NULL || bucket->dropped != 0)
+        return true;
+    for (uint32_t i = 0; i < SIM_CLIENTS; i++)
+        if (world->clients[i] != NULL && world->clients[i]->control.active)
+            return true; /* a drop under way is refused to others before it is answered */
+    for (uint32_t i = 0; i < world->leaving_count; i++)
+        if (world->leaving[i]->control.active)
+            return true;
+    return false;
+}
+
+static bool
+claim_holds(struct sim_world *world, const struct sim_claim *claim)
+{
+    const struct sim_request *request = &claim->request;
+    struct model *model = &world->model;
+    bool holds = false;
+    for (uint32_t i = 0; i < request->count && !holds; i++) {
+        const struct model_op *op = &request->ops[i];
+        if (claim->status == MSHM_CONFLICT)
+            holds = model_written(model, op->bucket, op->key, request->snapshot, claim->until);
+        else if (claim->status == MSHM_EXISTS)
+            holds =
+                op->kind == MSHM_OP_INSERT &&
+                model_ever(model, op->bucket, op->key, request->visible_before, claim->until, true);
+        else
+            holds = (op->kind != MSHM_OP_INSERT && op->kind != MSHM_OP_PUT &&
+                     op->kind != MSHM_OP_DELETE &&
+                     model_ever(model, op->bucket, op->key, request->visible_before, claim->until,
+                                false)) ||
+                    bucket_may_be_gone(world, op->bucket);
+    }
+    return holds;
+}
+
+void
+sim_check_advance(struct sim_world *world)
+{
+    struct model *model = &world->model;
+    model_advance(model);
+    if (model->error != NULL)
+        sim_fail(world, "commit %llu: %s", (unsigned long long)model->error_at, model->error);
+    if (world->core != NULL && model->applied < world->core->visible)
+        sim_fail(world, "commit %llu is visible and nobody made it (P3)",
+                 (unsigned long long)model->applied + 1);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < world->claim_count; i++) {
+        struct sim_claim *claim = &world->claims[i];
+        if (claim->until > model->applied)
+            world->claims[kept++] = *claim;
+        else if (!claim_holds(world, claim))
+            sim_fail(world, "a refusal (%d) that nothing explains, at %llu", claim->status,
+                     (unsigned long long)claim->until);
+    }
+    world->claim_count = kept;
+}
+
+/* --- contents --- */
+
+static void
+check_key(struct sim_world *world, struct mshm_lane *lane, struct mshm_tree_ref ref, unsigned key,
+          mshm_timestamp snapshot)
+{
+    static uint8_t buffer[MODEL_VALUE_MAX], expected[MODEL_VALUE_MAX];
+    uint8_t bytes[MODEL_KEY_MAX];
+    struct model_version version;
+    uint64_t size = 0;
+    mshm_pid missing;
+    size_t key_size = model_key_bytes(key, bytes);
+    int status = mshm_get(&world->core->view, lane, NULL, ref, bytes, key_size, snapshot, buffer,
+                          sizeof buffer, &size, NULL, &missing);
+    bool exists = model_read(&world->model, ref.bucket, key, snapshot, &version);
+    if (status != (exists ? MSHM_OK : MSHM_NOT_FOUND)) {
+        sim_fail(world, "bucket %u key %u at %llu: status %d, expected %s", ref.bucket, key,
+                 (unsigned long long)snapshot, status, exists ? "a value" : "nothing");
+        return;
+    }
+    if (!exists)
+        return;
+    model_value_bytes(version.write, version.size, expected);
+    if (size != version.size || memcmp(buffer, expected, size) != 0)
+        sim_fail(world, "bucket %u key %u at %llu: another value than that of commit %llu",
+                 ref.bucket, key, (unsigned long long)snapshot,
+                 (unsigned long long)version.timestamp);
+}
+
+struct everything {
+    struct sim_world *world;
+    mshm_timestamp snapshot;
+};
+
+static int
+check_bucket(const struct catalogue_bucket *bucket, void *argument)
+{
+    struct everything *everything = argument;
+    struct mshm_tree_ref ref = {.bucket = bucket->id, .root = bucket->root};
+    struct mshm_lane lane = {0};
+    for (unsigned key = 0; key < MODEL_KEYS && !everything->world->failed; key++)
+        check_key(everything->world, &lane, ref, key, everything->snapshot);
+    return 0;
+}
+
+void
+sim_check_everything(struct sim_world *world, mshm_timestamp snapshot)
+{
+    struct everything everything = {world, snapshot};
+    const char *why = "";
+    catalogue_each(world->core->catalogue, check_bucket, &everything);
+    if (core_check(world->core, &why) != MSHM_OK)
+        sim_fail(world, "core_check: %s", why);
+}
+
+/* --- after a recovery --- */
+
+static void
+check_outcome(struct sim_world *world, const struct sim_past *past, struct sim_request *request,
+              mshm_timestamp n)
+{
+    mshm_timestamp timestamp = 0;
+    if (request->kind == MSHM_REQUEST_SYNC)
+        return;
+    enum mshm_outcome outcome =
+        outcomes_lookup(world->core->outcomes, past->incarnation, (uint32_t)past->number,
+                        request->sequence, &timestamp);
+    bool unknown = !request->answered || request->status == MSHM_UNKNOWN_OUTCOME;
+    if (unknown) {
+        world->statistics.unanswered++;
+        if (outcome == MSHM_OUTCOME_COMMITTED &&
+            !model_know(&world->model, timestamp, request->snapshot, request->ops, request->count))
+            sim_fail(world,
+                     "the look-up of an unanswered commit names commit %llu, which is another",
+                     (unsigned long long)timestamp);
+        if (outcome == MSHM_OUTCOME_UNKNOWN)
+            sim_fail(world, "the outcome of an unanswered commit is not known");
+        return;
+    }
+    if (outcome == MSHM_OUTCOME_UNKNOWN && past->count - request->sequence >= MSHM_RING_CAPACITY)
+        return; /* older than what is kept; nobody waits for it */
+    bool there = request->status == MSHM_OK && request->timestamp <= n;
+    if (request->status == MSHM_OK && !there)
+        world->statistics.lost++;
+    if (there ? outcome != MSHM_OUTCOME_COMMITTED || timestamp != request->timestamp
+              : outcome != MSHM_OUTCOME_NOT_COMMITTED)
+        sim_fail(world, "the look-up of a request answered with %d (commit %llu of %llu) says %d",
+                 request->status, (unsigned long long)request->timestamp, (unsigned long long)n,
+                 (int)outcome);
+}
+
+static bool
+lost_control(struct sim_world *world, unsigned kind, const char *name)
+{
+    for (uint32_t i = 0; i < world->lost_control_count; i++) {
+        const struct sim_control *control = &world->lost_controls[i];
+        if (control->kind == kind && strcmp(control->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int
+adopt_bucket(const struct catalogue_bucket *bucket, void *argument)
+{
+    struct sim_world *world = argument;
+    struct model_bucket *known = model_bucket_find(&world->model, bucket->id);
+    if (known != NULL && known->created > world->core->visible) {
+        model_bucket_forget(&world->model, known);
+        known = NULL;
+    }
+    if (known != NULL)
+        return 0;
+    bool first = strcmp(bucket->name, "default") == 0 && bucket->created == 1;
+    if (!first && !lost_control(world, MSHM_MESSAGE_BUCKET_CREATE, bucket->name))
+        sim_fail(world, "a bucket \"%s\" that nobody created", bucket->name);
+    model_bucket_add(&world->model, bucket->id, bucket->name, bucket->created);
+    if (!model_known(&world->model, bucket->created))
+        model_know_own(&world->model, bucket->created);
+    return 0;
+}
+
+static void
+check_buckets(struct sim_world *world, mshm_timestamp n)
+{
+    struct model *model = &world->model;
+    for (int i = 0; i < MODEL_BUCKETS; i++) {
+        struct model_bucket *bucket = model->buckets[i];
+        if (bucket == NULL || bucket->created > n || bucket->dropped != 0)
+            continue;
+        if (catalogue_get(world->core->catalogue, bucket->id) != NULL)
+            continue;
+        if (!lost_control(world, MSHM_MESSAGE_BUCKET_DROP, bucket->name))
+            sim_fail(world, "the bucket \"%s\" is gone and nobody dropped it", bucket->name);
+        bucket->dropped = n;
+    }
+    catalogue_each(world->core->catalogue, adopt_bucket, world);
+}
+
+/* Timestamps that no client has: each must be a change of the catalogue whose answer was lost. */
+static void
+check_gaps(struct sim_world *world, mshm_timestamp n)
+{
+    uint32_t gaps = 0;
+    for (mshm_timestamp i = 1; i <= n; i++) {
+        if (model_known(&world->model, i))
+            continue;
+        gaps++;
+        model_know_own(&world->model, i);
+        if (gaps > world->lost_control_count)
+            sim_fail(world, "commit %llu of %llu is nobody's (P3)", (unsigned long long)i,
+                     (unsigned long long)n);
+    }
+}
+
+void
+sim_check_recovered(struct sim_world *world)
+{
+    mshm_timestamp n = world->core->visible;
+    mshm_timestamp promised = world->cut ? world->durable : world->acked;
+    if (n < promised)
+        sim_fail(world, "%llu commits are left, %llu were promised after %s (P2)",
+                 (unsigned long long)n, (unsigned long long)promised,
+                 world->cut ? "a power cut" : "the death of the process");
+    for (uint32_t i = 0; i < world->past_count && !world->failed; i++)
+        for (uint64_t k = 0; k < world->past[i].count; k++)
+            check_outcome(world, &world->past[i], &world->past[i].requests[k], n);
+    model_truncate(&world->model, n);
+    if (!world->failed)
+        check_buckets(world, n);
+    if (!world->failed)
+        check_gaps(world, n);
+    world->lost_control_count = 0;
+    world->claim_count = 0;
+    world->acked = world->durable = n;
+    world->cut = false;
+    sim_check_advance(world);
+    if (!world->failed)
+        sim_check_everything(world, n);
+}

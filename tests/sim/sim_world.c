@@ -1,0 +1,492 @@
+/* sim_world.c - incarnation after incarnation: recover, check, serve under load, die; at the end a clean stop. */
+#include "sim/sim_world.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kill_point.h"
+#include "mshm/status.h"
+#include "sim/sim_bugs.h"
+
+void
+sim_fail(struct sim_world *world, const char *format, ...)
+{
+    if (world->failed)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(world->failure, sizeof world->failure, format, arguments);
+    va_end(arguments);
+    world->failed = true;
+    if (!world->quiet)
+        printf("seed %llu: %s\n", (unsigned long long)world->seed, world->failure);
+}
+
+uint64_t
+sim_below(struct sim_world *world, uint64_t bound)
+{
+    return sim_random_below(world->random, bound);
+}
+
+bool
+sim_chance(struct sim_world *world, unsigned percent)
+{
+    return sim_random_chance(world->random, percent);
+}
+
+/* --- what the broker tells --- */
+
+static void
+harvest_all(struct sim_world *world)
+{
+    for (int i = 0; i < SIM_CLIENTS; i++)
+        if (world->clients[i] != NULL)
+            sim_client_harvest(world->clients[i]);
+    for (uint32_t i = 0; i < world->leaving_count; i++)
+        sim_client_harvest(world->leaving[i]);
+}
+
+static void
+on_reply(void *argument, void *session_handle, const void *message, size_t size)
+{
+    (void)argument;
+    sim_client_reply(session_handle, message, size);
+}
+
+static void
+on_session_free(void *argument, void *session_handle)
+{
+    struct sim_world *world = argument;
+    struct sim_client *client = session_handle;
+    if (sim_env_dead(world->sim))
+        return; /* freed with everything else */
+    sim_client_harvest(client);
+    for (uint32_t i = 0; i < world->leaving_count; i++) {
+        if (world->leaving[i] != client)
+            continue;
+        world->leaving[i] = world->leaving[--world->leaving_count];
+        sim_client_free(client);
+        return;
+    }
+    sim_fail(world, "the broker ended a session of its own accord");
+}
+
+/* What was posted until now has been seen by the clients; what the dead process posts afterwards nobody sees. */
+static void
+on_death(void *argument)
+{
+    struct sim_world *world = argument;
+    if (world->core != NULL)
+        harvest_all(world);
+}
+
+static void
+on_kill_point(const char *name, void *argument)
+{
+    struct sim_world *world = argument;
+    for (size_t i = 0; kill_point_names()[i] != NULL && i < SIM_POINTS; i++)
+        if (strcmp(kill_point_names()[i], name) == 0)
+            world->reached[i]++;
+    if (world->die_at_point == 0 || --world->die_at_point > 0)
+        return;
+    if (world->verbose)
+        printf("  dies at %s, %s\n", name, world->die_cut ? "power cut" : "killed");
+    sim_env_die(world->sim, world->die_cut);
+}
+
+/* --- one turn --- */
+
+/* The host has something for the broker: it wakes before it looks at anything. */
+void
+sim_awaken(struct sim_world *world)
+{
+    if (world->asleep)
+        core_awake(world->core);
+    world->asleep = false;
+}
+
+static void
+broker_sleep(struct sim_world *world, uint64_t wait_ns)
+{
+    if (!core_sleep(world->core))
+        return;
+    world->asleep = true;
+    world->sleep_until = wait_ns == UINT64_MAX ? UINT64_MAX : sim_env_now(world->sim) + wait_ns;
+}
+
+/* A sleeping broker wakes because of a doorbell, a completion or its timer, and of nothing else. */
+static bool
+broker_wakes(struct sim_world *world)
+{
+    bool rung = false;
+    for (int i = 0; i < SIM_CLIENTS; i++)
+        rung = rung || (world->clients[i] != NULL && world->clients[i]->doorbell);
+    if (!rung && !sim_env_busy(world->sim) && sim_env_now(world->sim) < world->sleep_until)
+        return false;
+    if (!rung && sim_env_busy(world->sim))
+        sim_env_advance(world->sim, 100000);
+    sim_awaken(world);
+    return true;
+}
+
+static void
+doorbells_deliver(struct sim_world *world)
+{
+    for (int i = 0; i < SIM_CLIENTS; i++) {
+        struct sim_client *client = world->clients[i];
+        if (client == NULL || !client->doorbell)
+            continue;
+        client->doorbell = false;
+        core_session_doorbell(world->core, client->session);
+    }
+}
+
+void
+sim_step_core(struct sim_world *world)
+{
+    uint64_t wait_ns;
+    sim_env_advance(world->sim, sim_below(world, 10000));
+    if (world->asleep && !broker_wakes(world)) {
+        if (sim_chance(world, 30)) /* nothing happens for a while */
+            sim_env_advance(world->sim, sim_below(world, 20000000));
+        return;
+    }
+    doorbells_deliver(world);
+    bool did = core_step(world->core, &wait_ns);
+    if (sim_env_dead(world->sim))
+        return;
+    harvest_all(world);
+    sim_check_advance(world);
+    if (!did && !core_poisoned(world->core))
+        broker_sleep(world, wait_ns);
+}
+
+/* --- starting --- */
+
+static void
+options_choose(struct sim_world *world)
+{
+    struct core_options *options = &world->options;
+    core_options_init(options);
+    options->cache_size = (UINT64_C(1) << 20) * (1 + sim_below(world, 2));
+    options->map_capacity = 4096;
+    options->page_size = sim_chance(world, 70) ? 4096 : 8192;
+    options->segment_size = 65536;
+    options->log_mapping = sim_chance(world, 75);
+    options->max_sessions = 16;
+    options->snapshot_max_age_ns = sim_chance(world, 20) ? 1000000 + sim_below(world, 20000000) : 0;
+    options->history_limit = sim_chance(world, 30) ? 65536 : 0;
+    options->revoke_after_ns = sim_chance(world, 50) ? 1000000 : 20000000;
+    sim_env_set_mapping(world->sim, sim_chance(world, 90));
+    world->fat = sim_chance(world, 25); /* more data than cache */
+    world->keys = sim_chance(world, 30) ? 8 : 8 + (unsigned)sim_below(world, MODEL_KEYS - 8);
+}
+
+static bool
+core_start(struct sim_world *world, int *status, char *why, size_t why_size)
+{
+    world->store_size = core_store_size(&world->options);
+    world->store = mmap(NULL, world->store_size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert(world->store != MAP_FAILED);
+    *status =
+        core_create(&world->core, &world->options, sim_env_interface(world->sim), world->store);
+    if (*status == MSHM_OK)
+        *status = core_recover(world->core, true, why, why_size);
+    else
+        snprintf(why, why_size, "core_create");
+    return *status == MSHM_OK && !sim_env_dead(world->sim);
+}
+
+static void
+core_throw_away(struct sim_world *world)
+{
+    for (int i = 0; i < SIM_CLIENTS; i++) {
+        if (world->clients[i] != NULL)
+            sim_client_free(world->clients[i]);
+        world->clients[i] = NULL;
+    }
+    while (world->leaving_count > 0)
+        sim_client_free(world->leaving[--world->leaving_count]);
+    core_destroy(world->core);
+    world->core = NULL;
+    munmap(world->store, world->store_size);
+    world->asleep = false;
+}
+
+static void
+past_free(struct sim_world *world)
+{
+    for (uint32_t i = 0; i < world->past_count; i++)
+        free(world->past[i].requests);
+    free(world->past);
+    world->past = NULL;
+    world->past_count = 0;
+}
+
+/* The process is dead: its memory goes, the disk that is left comes into force. */
+static void
+bury(struct sim_world *world)
+{
+    assert(sim_env_dead(world->sim));
+    core_throw_away(world);
+    world->statistics.cuts += world->die_cut;
+    world->statistics.kills += !world->die_cut;
+    world->cut = world->cut || world->die_cut;
+    sim_env_restart(world->sim);
+}
+
+static void
+die_now(struct sim_world *world, bool power_cut)
+{
+    if (sim_env_dead(world->sim))
+        return;
+    world->die_cut = power_cut;
+    sim_env_die(world->sim, power_cut);
+}
+
+/* Recoveries until one succeeds; the first ones may die at any call or point, or meet an error. */
+static void
+world_start(struct sim_world *world)
+{
+    for (int attempt = 0; !world->failed; attempt++) {
+        char why[256] = "";
+        int status;
+        bool error = false;
+        world->die_at_point = 0;
+        world->die_cut = sim_chance(world, 50);
+        if (attempt < 3 && sim_chance(world, 15))
+            sim_env_die_at(world->sim, 1 + sim_below(world, 60), world->die_cut);
+        else if (attempt < 3 && sim_chance(world, 15))
+            world->die_at_point = 1 + sim_below(world, 20);
+        else if (attempt < 3 && sim_chance(world, 10)) {
+            error = true;
+            sim_env_fail(world->sim, 0xff, 1 + sim_below(world, 50), EIO);
+        }
+        bool up = core_start(world, &status, why, sizeof why);
+        error = error && sim_env_failed(world->sim);
+        world->die_at_point = 0;
+        sim_env_die_at(world->sim, 0, false);
+        sim_env_fail(world->sim, 0, 0, 0);
+        if (up && !core_poisoned(world->core)) {
+            sim_check_recovered(world);
+            past_free(world);
+            world->statistics.incarnations++;
+            return;
+        }
+        if (status == MSHM_FULL && world->fat && !sim_env_dead(world->sim)) {
+            /* The same commits without the same snapshots make other pages: a cache that was full to the brim may be
+             * too small by a few frames. The operator gives it more. */
+            world->options.cache_size += UINT64_C(1) << 20;
+            world->statistics.enlarged++;
+        } else if (!sim_env_dead(world->sim) && !error)
+            sim_fail(world, "recovery refused with %d: %s", status, why);
+        die_now(world, sim_chance(world, 50));
+        bury(world);
+    }
+}
+
+/* --- serving --- */
+
+static void
+clients_change(struct sim_world *world)
+{
+    unsigned i = (unsigned)sim_below(world, SIM_CLIENTS);
+    if (world->clients[i] == NULL) {
+        world->clients[i] = sim_client_attach(world);
+    } else if (sim_chance(world, 30) && world->leaving_count < 32) {
+        sim_client_die(world->clients[i]);
+        world->clients[i] = NULL;
+    }
+}
+
+/* For so many nanoseconds; 0: no longer. */
+static void
+disk_full(struct sim_world *world, uint64_t ns)
+{
+    world->full_until = ns != 0 ? sim_env_now(world->sim) + ns : 0;
+    sim_env_set_full(world->sim, ns != 0);
+}
+
+static void
+world_step(struct sim_world *world)
+{
+    uint64_t choice = sim_below(world, 1000);
+    world->statistics.steps++;
+    if (world->full_until != 0 && sim_env_now(world->sim) > world->full_until)
+        disk_full(world, 0);
+    if (choice < world->load) {
+        struct sim_client *client = world->clients[sim_below(world, SIM_CLIENTS)];
+        if (client != NULL)
+            sim_client_step(client);
+    } else if (choice < 970) {
+        sim_step_core(world);
+    } else if (choice < 980) {
+        sim_env_write_back(world->sim);
+    } else if (choice < 985) {
+        sim_env_advance(world->sim, sim_below(world, 5000000));
+    } else if (choice < 986) {
+        disk_full(world, 1 + sim_below(world, 20000000));
+    } else {
+        clients_change(world);
+    }
+}
+
+/* How this incarnation is to end. */
+static void
+death_plan(struct sim_world *world)
+{
+    static const int errors[] = {EIO, EIO, EIO, ENOSPC, EDQUOT};
+    uint64_t choice = sim_below(world, 100);
+    world->die_cut = sim_chance(world, 50);
+    if (choice < 35) {
+        sim_env_die_at(world->sim, 1 + sim_below(world, 300), world->die_cut);
+    } else if (choice < 60) {
+        world->die_at_point = 1 + sim_below(world, 2000);
+    } else if (choice < 75) {
+        sim_env_fail(world->sim,
+                     sim_chance(world, 50) ? SIM_CALL_SYNC | SIM_CALL_WRITE
+                                           : 0xffu & ~(unsigned)SIM_CALL_READ,
+                     1 + sim_below(world, 100), errors[sim_below(world, 5)]);
+    }
+}
+
+static bool
+world_over(struct sim_world *world)
+{
+    return world->failed || sim_env_dead(world->sim) || core_poisoned(world->core);
+}
+
+static bool
+anything_unanswered(const struct sim_world *world)
+{
+    for (int i = 0; i < SIM_CLIENTS; i++) {
+        const struct sim_client *client = world->clients[i];
+        if (client != NULL && (client->flight > 0 || client->control.active))
+            return true;
+    }
+    return world->leaving_count > 0;
+}
+
+/* Faults end, clients begin nothing new: everything must be answered, and soon. */
+static void
+world_settle(struct sim_world *world)
+{
+    disk_full(world, 0);
+    for (int i = 0; i < SIM_CLIENTS; i++)
+        if (world->clients[i] != NULL)
+            world->clients[i]->quiet = true;
+    uint64_t since = sim_env_now(world->sim);
+    while (!world_over(world) && anything_unanswered(world)) {
+        for (int i = 0; i < SIM_CLIENTS; i++)
+            if (world->clients[i] != NULL)
+                sim_client_step(world->clients[i]);
+        sim_step_core(world);
+        if (sim_env_now(world->sim) - since > UINT64_C(20000000000))
+            sim_fail(world, "something is not answered within 20 seconds");
+    }
+    if (!world_over(world))
+        sim_check_everything(world, world->core->visible);
+}
+
+/* After faults a commit succeeds: a delete whenever, a put when there is room. */
+static void
+world_demand(struct sim_world *world)
+{
+    struct sim_client *client = sim_client_attach(world);
+    unsigned place = 0;
+    disk_full(world, 0);
+    if (client == NULL)
+        return;
+    while (place < SIM_CLIENTS - 1 && world->clients[place] != NULL)
+        place++;
+    if (world->clients[place] != NULL)
+        sim_client_die(world->clients[place]);
+    world->clients[place] = client;
+    uint64_t since = sim_env_now(world->sim);
+    int status = MSHM_BUSY;
+    while (!world_over(world) && status != MSHM_OK) {
+        status = sim_client_demand(client, (unsigned)sim_below(world, world->keys), false);
+        sim_env_advance(world->sim, 1000000);
+        if (sim_env_now(world->sim) - since > UINT64_C(1500000000))
+            sim_fail(world, "no delete succeeds within 1.5 seconds after the faults: %d", status);
+    }
+}
+
+static void
+world_stop(struct sim_world *world)
+{
+    sim_awaken(world);
+    core_stop(world->core);
+    for (int i = 0; i < 100000 && !world_over(world) && !core_stopped(world->core); i++)
+        sim_step_core(world);
+    if (world_over(world))
+        return;
+    if (!core_stopped(world->core))
+        sim_fail(world, "a stop does not end");
+    world->durable = world->acked;
+    world->statistics.stops++;
+}
+
+static void
+world_serve(struct sim_world *world, bool last)
+{
+    uint64_t steps = 200 + sim_below(world, 1500);
+    world->load = 400 + (unsigned)sim_below(world, 500);
+    if (!last)
+        death_plan(world);
+    for (int i = 0; i < 3; i++)
+        world->clients[i] = sim_client_attach(world);
+    for (uint64_t i = 0; i < steps && !world_over(world); i++)
+        world_step(world);
+    if (!world_over(world) && (last || sim_chance(world, 60)))
+        world_settle(world);
+    if (!world_over(world) && (last || sim_chance(world, 20)))
+        world_demand(world);
+    if (!world_over(world) && (last || sim_chance(world, 40)))
+        world_stop(world);
+    if (!world_over(world) || !sim_env_dead(world->sim)) {
+        world->statistics.poisoned += core_poisoned(world->core);
+        die_now(world, sim_chance(world, 50));
+    }
+    disk_full(world, 0);
+    world->die_at_point = 0;
+    bury(world);
+}
+
+bool
+sim_world_run(struct sim_world *world)
+{
+    struct sim_hooks hooks = {
+        .argument = world, .reply = on_reply, .session_free = on_session_free, .death = on_death};
+    world->sim = sim_env_create(world->seed);
+    world->random = sim_env_random(world->sim);
+    sim_env_set_hooks(world->sim, &hooks);
+    sim_env_set_verbose(world->sim, world->verbose);
+    sim_bug_prepare(world->sim);
+    kill_point_set_handler(on_kill_point, world);
+    model_init(&world->model);
+    options_choose(world);
+    uint64_t incarnations = 2 + sim_below(world, 4);
+    for (uint64_t i = 0; i < incarnations && !world->failed; i++) {
+        world_start(world);
+        if (!world->failed)
+            world_serve(world, i + 1 == incarnations);
+    }
+    if (!world->failed)
+        world_start(world); /* what the last one left is looked at, too */
+    if (world->core != NULL) {
+        die_now(world, false);
+        bury(world);
+    }
+    kill_point_set_handler(NULL, NULL);
+    past_free(world);
+    model_fini(&world->model);
+    sim_env_destroy(world->sim);
+    return !world->failed;
+}

@@ -1,0 +1,163 @@
+/* sim_world.h - one simulated history: a broker's core on a simulated machine, scripted clients, the model that knows
+ * what must be there, deaths and recoveries; all from one seed.
+ */
+#ifndef SIM_WORLD_H
+#define SIM_WORLD_H
+
+#include "core.h"
+#include "core_parts.h"
+#include "mshm/message.h"
+#include "mshm/protocol.h"
+#include "mshm/read.h"
+#include "sim/sim_env.h"
+#include "sim/sim_model.h"
+
+enum {
+    SIM_CLIENTS = 6,
+    SIM_LANES = 8,
+    SIM_FLIGHT = 24,
+    SIM_BRACKETS = 2,
+    SIM_CLAIMS = 256,
+    SIM_POINTS = 64
+};
+
+/* A request from its publication to the end of its incarnation. */
+struct sim_request {
+    uint64_t sequence;
+    unsigned kind; /* enum mshm_request_kind */
+    bool sync, answered;
+    int lane; /* -1: none */
+    int status;
+    mshm_timestamp snapshot, timestamp;
+    mshm_timestamp visible_before; /* at publication */
+    mshm_timestamp acked_before;
+    struct model_op ops[MODEL_OPS];
+    uint32_t count;
+};
+
+struct sim_lane {
+    bool open, committing;
+    mshm_timestamp snapshot;
+};
+
+/* A reader that stopped inside its bracket. */
+struct sim_bracket {
+    bool open;
+    AO_t epoch;
+    mshm_timestamp snapshot;
+    const uint8_t *frame;
+    uint32_t frame_size, bucket;
+    unsigned key;
+};
+
+struct sim_control {
+    bool active;
+    uint16_t kind;
+    char name[MODEL_NAME_MAX];
+    mshm_timestamp acked_before;
+};
+
+struct sim_client {
+    struct sim_world *world;
+    struct mshm_session *segment;
+    struct session *session; /* the broker's side; NULL after the end was reported */
+    uint64_t number;
+    struct mshm_producer producer;
+    struct sim_request *requests; /* all, by sequence */
+    uint64_t count, capacity;
+    uint64_t taken; /* every answer up to here has been taken */
+    uint32_t flight;
+    struct sim_lane lanes[SIM_LANES];
+    struct sim_bracket brackets[SIM_BRACKETS]; /* they use the lanes behind those */
+    struct sim_control control;
+    bool doorbell, quiet; /* quiet: begins nothing new */
+};
+
+/* What a session left behind when its incarnation ended. */
+struct sim_past {
+    uint64_t incarnation, number;
+    struct sim_request *requests;
+    uint64_t count;
+};
+
+/* An answer that must be explained by the history once it is known up to `until`. */
+struct sim_claim {
+    int status;
+    mshm_timestamp until;
+    struct sim_request request;
+};
+
+struct sim_statistics {
+    uint64_t steps, incarnations, cuts, kills, poisoned, stops;
+    uint64_t committed, conflicts, preconditions, full, expired, too_big, reads, scans, brackets,
+        revoked, lost, unanswered, enlarged;
+};
+
+struct sim_world {
+    uint64_t seed;
+    bool verbose, quiet; /* quiet: failures are not printed */
+    struct sim_env *sim;
+    struct sim_random *random;
+    struct core_options options;
+    struct core *core;
+    void *store;
+    uint64_t store_size;
+    struct sim_client *clients[SIM_CLIENTS];
+    struct sim_client *leaving[64]; /* dead ones whose requests are still being drained */
+    uint32_t leaving_count;
+    struct sim_past *past;
+    uint32_t past_count;
+    struct sim_control lost_controls[64]; /* changes of the catalogue that nobody was told about */
+    uint32_t lost_control_count;
+    struct model model;
+    struct sim_claim claims[SIM_CLAIMS];
+    uint32_t claim_count;
+    mshm_timestamp acked;   /* must survive the death of the process */
+    mshm_timestamp durable; /* must survive a power cut */
+    bool cut;               /* the power was cut since something was last served */
+    uint64_t next_write;
+    unsigned keys, load; /* load: client steps in a thousand */
+    uint64_t full_until;
+    uint64_t sleep_until;
+    bool asleep, fat;      /* fat: large values */
+    uint64_t die_at_point; /* kill points from now; 0: not */
+    bool die_cut;
+    bool failed;
+    char failure[512];
+    struct sim_statistics statistics;
+    uint64_t reached[SIM_POINTS]; /* kill points, in the order of the registry */
+};
+
+/* Runs one history. True when every promise held; else the text of the failure stands in world->failure. */
+bool sim_world_run(struct sim_world *world);
+
+/* sim_world.c */
+void sim_fail(struct sim_world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+uint64_t sim_below(struct sim_world *world, uint64_t bound);
+bool sim_chance(struct sim_world *world, unsigned percent);
+void sim_step_core(struct sim_world *world);
+void sim_awaken(struct sim_world *world);
+
+/* sim_client.c */
+struct sim_client *sim_client_attach(struct sim_world *world);
+void sim_client_step(struct sim_client *client);
+/* Takes all answers that are there. Touches nothing of the core. */
+void sim_client_harvest(struct sim_client *client);
+void sim_client_reply(struct sim_client *client, const void *message, size_t size);
+void sim_client_die(struct sim_client *client);
+/* Frees memory; the broker must have forgotten it, or be gone. Its requests go to world->past. */
+void sim_client_free(struct sim_client *client);
+/* One put or delete at level SYNC, waited for: its status. */
+int sim_client_demand(struct sim_client *client, unsigned key, bool put);
+
+/* sim_check.c */
+void sim_check_answer(struct sim_client *client, struct sim_request *request);
+/* Applies what is known and judges what was claimed. */
+void sim_check_advance(struct sim_world *world);
+/* After a recovery: P1, P2, P3 and the outcomes of everything unanswered. */
+void sim_check_recovered(struct sim_world *world);
+/* Every key of every bucket at a snapshot, by gets through `lane` of `segment`. */
+void sim_check_everything(struct sim_world *world, mshm_timestamp snapshot);
+
+#endif
