@@ -25,7 +25,8 @@ enum {
     RING_INITIAL =
         1024, /* places; doubled when needed, bounded by what sessions may have unanswered */
     REFUSED_CAPACITY = 256,
-    CACHE_SHARE = 8, /* a commit may be as large as this part of the cache */
+    CACHE_SHARE = 8,   /* a commit may be as large as this part of the cache */
+    SHORT_REVOKES = 3, /* how often brackets may grow too old before a lack of frames is refused */
 };
 
 enum commit_kind { COMMIT_REQUEST, COMMIT_CONTROL, COMMIT_OF_NOBODY };
@@ -60,6 +61,8 @@ struct commit_queue {
     uint64_t batch; /* newest that something was staged for */
     mshm_timestamp pinned;
     mshm_timestamp catalogue_changed; /* by this commit, last */
+    uint64_t
+        short_ns; /* since when commits wait for frames that brackets hold back; 0 = none does */
 };
 
 static int
@@ -222,6 +225,22 @@ commit_apply(struct core *core, struct session *session, const struct mshm_reque
     mshm_counter_add(&core->figures->counters.operations, request->op_count);
 }
 
+/* A reader that stands inside a bracket holds retired frames back until it is revoked, some milliseconds later: that is no
+ * reason to tell anybody that the cache is full. False when it has lasted so long that they do not come. */
+static bool
+frames_come_back(struct core *core)
+{
+    struct commit_queue *queue = core->commits;
+    if (!frames_pending(core->frames)) {
+        queue->short_ns = 0;
+        return false;
+    }
+    if (queue->short_ns == 0)
+        queue->short_ns = core->now_ns;
+    core->pressed = true; /* the loop comes back within a millisecond */
+    return core->now_ns - queue->short_ns < SHORT_REVOKES * core->options.revoke_after_ns;
+}
+
 /* `ops` is the log's staging memory: the only copy of what the client wrote, and the one that is logged. */
 static enum commit_verdict
 commit_carry_out(struct core *core, struct session *session,
@@ -237,8 +256,11 @@ commit_carry_out(struct core *core, struct session *session,
     *status = ops_check(core->catalogue, ops, request->op_count);
     if (*status == MSHM_OK)
         *status = commit_plan(core, request, ops, &plan);
+    if (*status == MSHM_FULL && frames_come_back(core))
+        return COMMIT_LATER;
     if (*status != MSHM_OK)
         return COMMIT_REFUSED;
+    core->commits->short_ns = 0;
     if (request->kind == MSHM_REQUEST_ONE_CALL)
         precondition_drop(ops);
     commit_apply(core, session, request, plan);

@@ -12,7 +12,7 @@
 enum commit_verdict {
     COMMIT_TAKEN,    /* applied and queued, or waiting for a sync */
     COMMIT_REFUSED,  /* to be answered with *status at once: commits_refuse */
-    COMMIT_LATER,    /* the log has no room now: leave it in the ring */
+    COMMIT_LATER,    /* the log or the frames have no room now: leave it in the ring */
     COMMIT_MALFORMED /* end the session */
 };
 
