@@ -2,9 +2,11 @@
  *
  * A slot is the sequence of transactions 1, 2, 3... of one writer. Transaction n of a slot writes, in one commit:
  *
- *   s/<slot>/c            n                       how far the slot is
- *   s/<slot>/g/<i>        n                       LOAD_GROUP keys: all the same n, or the commit was torn
- *   s/<slot>/j/<n>        n, inserted             and j/<n - LOAD_JOURNAL> deleted: no hole, no ghost
+ *   <slot>/c            n               how far the slot is
+ *   <slot>/g/<i>        n               LOAD_GROUP keys: all the same n, or the commit was torn
+ *   <slot>/j/<n mod R>  n, inserted     and the one of n - LOAD_JOURNAL deleted: no hole, no ghost
+ *
+ * where <slot> is long, so that few pages already make a tree of three levels.
  *
  * So a snapshot in which a slot stands at n must show exactly these keys, forward and backward, and nothing else: every
  * commit up to n and none above. Values carry slot, place and n and have sizes that depend on them.
@@ -19,7 +21,7 @@
 #include "support/process.h"
 #include "support/random.h"
 
-enum { LOAD_SLOTS = 64, LOAD_GROUP = 12, LOAD_JOURNAL = 40 };
+enum { LOAD_SLOTS = 64, LOAD_GROUP = 12, LOAD_JOURNAL = 40, LOAD_RING = 64 };
 
 /* struct load_slot - what is known of a slot outside the database.
  * intended: written by the slot's writer before each commit, and taken back when an answer says "not applied"; acked: after
@@ -57,16 +59,24 @@ struct load_worker {
 /* For worker_start; argument: struct load_worker. Levels SYNC and OS, synchronous and by ticket, through broker losses. */
 void load_worker_run(int channel, void *argument);
 
+/* The key of a slot's count, as a string. */
+enum { LOAD_KEY = 128 };
+void load_count_key(char key[LOAD_KEY], unsigned slot);
+
 /* One commit of one slot in the calling process: MACE_OK, or the commit's status. flags: MACE_OS, MACE_SYNC or 0. */
 int load_commit(mace *db, mace_bucket *bucket, struct load_board *board, unsigned slot,
                 unsigned flags);
+
+/* Two transactions of one slot at the same snapshot: of the two commits at most one may succeed, and without a broker loss
+ * exactly one does. MACE_OK, or the status of a loss. */
+int load_conflict(mace *db, mace_bucket *bucket, struct load_board *board, unsigned slot);
 
 /* Checks a slot at the transaction's snapshot by gets and by walks both ways; returns n. */
 uint64_t load_check(mace_txn *txn, mace_bucket *bucket, unsigned slot);
 /* Checks all slots of the board at a new snapshot against what was acknowledged and intended; returns the sum of n, which
  * is the number of commits that are there. */
 uint64_t load_check_all(mace *db, mace_bucket *bucket, struct load_board *board);
-/* The same inside a transaction whose snapshot is older than the board: only the slots' wholeness. */
-uint64_t load_check_snapshot(mace_txn *txn, mace_bucket *bucket);
+/* Sum of what was acknowledged: a sign of life is that it grows. */
+uint64_t load_commits(struct load_board *board);
 
 #endif

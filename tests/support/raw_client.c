@@ -93,13 +93,19 @@ raw_client_hello(struct raw_client *client, const struct mshm_hello *hello)
     return client->welcome.head.status;
 }
 
-void
-raw_client_open(struct raw_client *client, const char *path)
+int
+raw_client_try(struct raw_client *client, const char *path)
 {
     raw_client_forget(client);
     client->socket = raw_client_connect(path);
-    require(client->socket >= 0, "connect: %s", strerror(errno));
-    require_ok(raw_client_hello(client, NULL));
+    if (client->socket < 0)
+        return 0;
+    int status = raw_client_hello(client, NULL);
+    if (status == MSHM_BROKER_LOST) {
+        close(client->socket);
+        return 0;
+    }
+    require_ok(status);
     require_ok(mshm_segment_map(&client->store, client->store_fd, client->welcome.store_size, 0));
     require_ok(mshm_segment_map(&client->hints, client->hints_fd, client->welcome.hints_size, 1));
     require_ok(
@@ -109,6 +115,13 @@ raw_client_open(struct raw_client *client, const char *path)
     require_ok(mshm_session_check(client->shared.base, client->shared.size));
     client->session = (struct mshm_session *)(void *)client->shared.base;
     mshm_producer_init(&client->producer, client->session);
+    return 1;
+}
+
+void
+raw_client_open(struct raw_client *client, const char *path)
+{
+    require(raw_client_try(client, path), "no broker answers at %s", path);
 }
 
 void

@@ -24,7 +24,9 @@ int raw_client_connect(const char *path);
 /* Sends HELLO and takes the welcome with its descriptors. Returns the welcome's status, or MSHM_BROKER_LOST when the
  * connection ended. hello NULL: a right one. */
 int raw_client_hello(struct raw_client *client, const struct mshm_hello *hello);
-/* Both, and maps; everything has to succeed. */
+/* Both, and maps: 1, or 0 when no broker answers. */
+int raw_client_try(struct raw_client *client, const char *path);
+/* The same, and it has to succeed. */
 void raw_client_open(struct raw_client *client, const char *path);
 /* Ends without a good-bye. */
 void raw_client_close(struct raw_client *client);
