@@ -89,8 +89,11 @@ tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_
             return MSHM_CORRUPT;
         uint8_t *frame = frames_address(tree->frames, word);
         uint32_t size = mshm_class_size(mshm_map_class(word));
-        if (expected == 1 && level == 0)
+        if (expected == 1 && level == 0) {
             mshm_leaf_prefetch(frame, hash, mshm_map_hash(word));
+            __builtin_prefetch(frame + offsetof(struct mshm_leaf, tail_slots), 1);
+            __builtin_prefetch(frame + offsetof(struct mshm_leaf, tail_slots) + MSHM_LINE, 1);
+        }
         const struct mshm_page *page = (const void *)frame;
         if (page->bucket != ref.bucket || page->level >= expected || page->level < level)
             return MSHM_CORRUPT;

@@ -150,25 +150,39 @@ plan_pid_add(struct tree *tree, mshm_pid *pid)
 
 /* --- finding the leaves --- */
 
-static int
-leaf_add(struct tree *tree, const struct tree_target *target, const struct mshm_op *op,
-         uint64_t hash, struct plan_leaf **result)
+/* Where the next entry goes is fetched while the key is looked for. */
+static void
+heap_prefetch(const uint8_t *frame)
 {
-    struct tree_plan *plan = &tree->plan;
+    const struct mshm_leaf *leaf = (const void *)frame;
+    AO_t count = AO_load(&leaf->page.tail_count);
+    if (count >= MSHM_TAIL_CAPACITY)
+        return;
+    size_t at = (size_t)leaf->tail_slots[count] * 4;
+    __builtin_prefetch(frame + at, 1);
+    __builtin_prefetch(frame + at + MSHM_LINE, 1);
+}
+
+/* Where an operation goes: the first of two looks at it. */
+struct found {
+    const struct mshm_op *op;
+    uint64_t hash;
+    struct tree_target target;
     struct tree_place place;
-    int status = tree_descend(tree, target->ref, mshm_op_key(op), op->key_size, hash, 0, &place);
-    if (status)
-        return status;
+};
+
+static int
+leaf_add(struct tree_plan *plan, const struct found *found, struct plan_leaf **result)
+{
     struct plan_leaf *leaf = plan_push(&plan->leaves, sizeof(*leaf));
     if (!leaf)
         return MSHM_NO_MEMORY;
-    leaf->target = *target;
-    leaf->pid = place.pid;
-    leaf->frame = place.frame;
-    leaf->size = place.size;
+    leaf->target = found->target;
+    leaf->pid = found->place.pid;
+    leaf->frame = found->place.frame;
+    leaf->size = found->place.size;
     leaf->first_op = plan->ops.count;
-    leaf->room = mshm_leaf_room(place.frame, place.size);
-    leaf->tail_room = mshm_leaf_tail_room(place.frame);
+    heap_prefetch(leaf->frame);
     *result = leaf;
     return MSHM_OK;
 }
@@ -219,14 +233,25 @@ struct planning {
     void *argument;
     struct tree_target target; /* of the operation before */
     bool resolved;
+    bool follows; /* the operation before fell into the plan's last leaf, whose lines are near */
     bool deletes; /* only deletes so far */
     bool rebuild; /* some leaf must be rebuilt */
 };
 
-static int
-op_add(struct planning *planning, const struct mshm_op *op)
+/* Operations that are looked for before the first of them is settled: their cache misses overlap. */
+enum { WINDOW = 8 };
+
+static struct plan_leaf *
+leaf_last(struct tree_plan *plan)
 {
-    struct tree_plan *plan = &planning->tree->plan;
+    struct plan_leaf *leaves = plan->leaves.data;
+    return plan->leaves.count > 0 ? leaves + plan->leaves.count - 1 : NULL;
+}
+
+static int
+op_find(struct planning *planning, const struct mshm_op *op, struct found *found)
+{
+    const struct plan_leaf *last = leaf_last(&planning->tree->plan);
     if (op->value_size > MSHM_MAX_INLINE)
         return MSHM_TOO_BIG;
     if (op->kind == MSHM_OP_MERGE || op->kind > MSHM_OP_DELETE_EXISTING)
@@ -237,23 +262,41 @@ op_add(struct planning *planning, const struct mshm_op *op)
             return status;
         planning->resolved = true;
     }
-    uint64_t hash = mshm_key_hash(mshm_op_key(op), op->key_size);
-    struct plan_leaf *leaf = plan->leaves.data;
-    leaf += plan->leaves.count - (plan->leaves.count > 0);
-    if (plan->leaves.count == 0 || !leaf_covers(leaf, op)) {
-        int status = leaf_add(planning->tree, &planning->target, op, hash, &leaf);
-        if (status)
-            return status;
+    found->op = op;
+    found->hash = mshm_key_hash(mshm_op_key(op), op->key_size);
+    found->target = planning->target;
+    planning->follows = planning->follows && last && leaf_covers(last, op);
+    if (planning->follows) {
+        found->place =
+            (struct tree_place){.pid = last->pid, .frame = last->frame, .size = last->size};
+        return MSHM_OK;
     }
-    int status = op_check(leaf, op, hash, planning->snapshot);
+    return tree_descend(planning->tree, planning->target.ref, mshm_op_key(op), op->key_size,
+                        found->hash, 0, &found->place);
+}
+
+static int
+op_settle(struct planning *planning, const struct found *found)
+{
+    struct tree_plan *plan = &planning->tree->plan;
+    const struct mshm_op *op = found->op;
+    struct plan_leaf *leaf = leaf_last(plan);
+    int status = MSHM_OK;
+    if (!leaf || leaf->pid != found->place.pid)
+        status = leaf_add(plan, found, &leaf);
+    if (!status)
+        status = op_check(leaf, op, found->hash, planning->snapshot);
     if (status)
         return status;
     struct plan_op *added = plan_push(&plan->ops, sizeof(*added));
     if (!added)
         return MSHM_NO_MEMORY;
     added->op = op;
-    added->hash = hash;
-    leaf->op_count++;
+    added->hash = found->hash;
+    if (leaf->op_count++ == 0) {
+        leaf->room = mshm_leaf_room(leaf->frame, leaf->size);
+        leaf->tail_room = mshm_leaf_tail_room(leaf->frame);
+    }
     if (!leaf->rebuild) {
         leaf->needed += mshm_entry_size(op->key_size, op->value_size);
         leaf->rebuild = leaf->needed > leaf->room || leaf->op_count > leaf->tail_room;
@@ -261,6 +304,23 @@ op_add(struct planning *planning, const struct mshm_op *op)
     }
     planning->deletes &= op_deletes(op);
     return MSHM_OK;
+}
+
+/* The operations of one window; *op moves behind them. */
+static int
+window_add(struct planning *planning, const struct mshm_op **op, uint64_t count)
+{
+    struct found found[WINDOW];
+    int status = MSHM_OK;
+    planning->follows = true;
+    for (uint64_t i = 0; i < count && !status; i++, *op = mshm_op_next(*op))
+        status = op_find(planning, *op, &found[i]);
+    for (uint64_t i = 1; i < count && !status; i++)
+        if (found[i].place.pid != found[i - 1].place.pid)
+            heap_prefetch(found[i].place.frame);
+    for (uint64_t i = 0; i < count && !status; i++)
+        status = op_settle(planning, &found[i]);
+    return status;
 }
 
 /* Lays out everything that an append cannot do. */
@@ -305,8 +365,11 @@ tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t 
     tree->plan.bounded = snapshot != UINT64_MAX;
     const struct mshm_op *op = ops;
     int status = MSHM_OK;
-    for (uint64_t i = 0; i < count && !status; i++, op = mshm_op_next(op))
-        status = op_add(&planning, op);
+    for (uint64_t left = count; left > 0 && !status;) {
+        uint64_t some = left < WINDOW ? left : WINDOW;
+        status = window_add(&planning, &op, some);
+        left -= some;
+    }
     assert(status || (uint64_t)((const uint8_t *)op - (const uint8_t *)ops) == size);
     if (!status && planning.rebuild)
         status = plan_rebuild(tree, planning.deletes);
