@@ -56,7 +56,7 @@ fake_open(void *context, const char *name, unsigned flags, struct env_file **fil
             continue;
         struct env_file *made = &fake->files[i];
         free(made->bytes);
-        *made = (struct env_file){.exists = true, .capacity = FILE_CAPACITY};
+        *made = (struct env_file){.exists = true, .capacity = fake->file_capacity};
         snprintf(made->name, sizeof(made->name), "%s", name);
         made->bytes = calloc(1, made->capacity);
         *file = made;
@@ -339,6 +339,7 @@ fake_init(struct fake *fake)
     fake->options.cache_size = 8 << 20;
     fake->options.map_capacity = 1 << 16;
     fake->options.segment_size = 1 << 20;
+    fake->file_capacity = FILE_CAPACITY;
 }
 
 int

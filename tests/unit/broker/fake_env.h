@@ -35,6 +35,7 @@ struct fake {
     int store_back_error;  /* what backing of the store returns */
     int arena_back_error;
     unsigned appends, syncs;
+    uint64_t file_capacity; /* bytes a file can hold */
 
     unsigned int *woken[FAKE_WAKES]; /* words that env.wake was called for */
     unsigned wake_count;
