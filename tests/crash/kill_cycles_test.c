@@ -1,0 +1,205 @@
+/* kill_cycles_test.c - two hundred times a client or the broker dies under continuous load. Afterwards every acknowledged
+ * commit of both levels is there, the database is exactly a prefix of the commits, and nothing has leaked: no frame, lane,
+ * session or descriptor.
+ */
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "support/broker.h"
+#include "support/client.h"
+#include "support/load.h"
+
+enum { WORKERS = 4, WORKER_SLOTS = 3, CYCLES = 200, LAST_CYCLES = 40 };
+
+struct cycles {
+    char directory[SCRATCH_PATH], path[SCRATCH_PATH];
+    struct broker broker;
+    struct load_board *board;
+    struct load_worker parts[WORKERS];
+    struct worker workers[WORKERS];
+    struct random random;
+    uint64_t base, clients_killed, brokers_killed;
+    int descriptors;
+};
+
+static const struct broker_options options = {.arguments = {"--cache", "32M"}};
+
+static void
+cycles_create(struct cycles *cycles)
+{
+    uint64_t seed = random_seed("kill cycles");
+
+    *cycles = (struct cycles){.board = load_board_create()};
+    random_init(&cycles->random, seed);
+    scratch_create(cycles->directory);
+    scratch_join(cycles->path, cycles->directory, "db");
+    broker_start(&cycles->broker, cycles->path, &options);
+    mace *db = client_open(cycles->path);
+    mace_bucket *bucket;
+    ck_assert_int_eq(mace_bucket_create(db, "load", NULL, &bucket), MACE_OK);
+    cycles->base = client_newest(db);
+    mace_close(db);
+    for (unsigned i = 0; i < WORKERS; i++)
+        cycles->parts[i] = (struct load_worker){.board = cycles->board,
+                                                .path = cycles->path,
+                                                .bucket = "load",
+                                                .first_slot = i * WORKER_SLOTS,
+                                                .slots = WORKER_SLOTS,
+                                                .pause_us = 100,
+                                                .seed = seed + i};
+}
+
+static void
+worker_begin(struct cycles *cycles, unsigned index)
+{
+    struct load_worker *part = &cycles->parts[index];
+
+    part->seed += WORKERS;
+    worker_start(&cycles->workers[index], load_worker_run, part);
+}
+
+static void
+progress(struct cycles *cycles, uint64_t count)
+{
+    uint64_t before = load_commits(cycles->board);
+
+    wait_for(load_commits(cycles->board) >= before + count);
+}
+
+static void
+client_dies(struct cycles *cycles)
+{
+    unsigned index = (unsigned)random_below(&cycles->random, WORKERS);
+    int status = worker_kill(&cycles->workers[index]);
+
+    ck_assert_msg(WIFSIGNALED(status), "worker %u had ended with %x", index, (unsigned)status);
+    load_writer_died(cycles->board, cycles->parts[index].first_slot, WORKER_SLOTS);
+    worker_begin(cycles, index);
+    cycles->clients_killed++;
+}
+
+static void
+broker_dies(struct cycles *cycles)
+{
+    broker_kill(&cycles->broker);
+    broker_start(&cycles->broker, cycles->path, &options);
+    cycles->brokers_killed++;
+}
+
+/* No load is left: what is there is what was committed, all of it and nothing else. */
+static void
+check_everything(struct cycles *cycles)
+{
+    mace *db = client_open(cycles->path);
+    mace_bucket *bucket = client_bucket(db, "load");
+    uint64_t found = load_check_all(db, bucket, cycles->board);
+
+    ck_assert_uint_eq(client_newest(db), cycles->base + found);
+    mace_close(db);
+}
+
+static uint64_t
+frames_without_load(mace *db)
+{
+    mace_stat stat;
+
+    wait_for((stat = client_stat(db), stat.cache_retired == 0 && stat.history_bytes == 0));
+    return stat.cache_used;
+}
+
+/* What an incarnation uses before anybody has come. */
+static uint64_t
+empty_cache_used(struct cycles *cycles)
+{
+    char path[SCRATCH_PATH];
+    struct broker broker;
+
+    scratch_join(path, cycles->directory, "empty");
+    broker_start(&broker, path, &options);
+    mace *db = client_open(path);
+    uint64_t used = frames_without_load(db);
+    mace_close(db);
+    broker_finish(&broker);
+    return used;
+}
+
+START_TEST(two_hundred_deaths_under_load_lose_and_leak_nothing)
+{
+    struct cycles cycles;
+    uint64_t left = random_scaled(CYCLES);
+
+    cycles_create(&cycles);
+    for (unsigned i = 0; i < WORKERS; i++)
+        worker_begin(&cycles, i);
+    for (; left > LAST_CYCLES; left--) {
+        progress(&cycles, 5 + random_below(&cycles.random, 60));
+        if (random_chance(&cycles.random, 50))
+            client_dies(&cycles);
+        else
+            broker_dies(&cycles);
+    }
+    /* The last incarnation sees clients die only, and has to be as it was in the beginning. */
+    AO_store_release(&cycles.board->stop, 1);
+    for (unsigned i = 0; i < WORKERS; i++)
+        worker_join(&cycles.workers[i]);
+    AO_store_release(&cycles.board->stop, 0);
+    check_everything(&cycles);
+    broker_dies(&cycles);
+    mace *db = client_open(cycles.path);
+    cycles.descriptors = process_descriptors(cycles.broker.pid);
+    uint64_t dead = client_stat(db).sessions_ended_dead;
+    for (unsigned i = 0; i < WORKERS; i++)
+        worker_begin(&cycles, i);
+    for (; left > 0; left--) {
+        progress(&cycles, 5 + random_below(&cycles.random, 60));
+        client_dies(&cycles);
+    }
+    AO_store_release(&cycles.board->stop, 1);
+    for (unsigned i = 0; i < WORKERS; i++)
+        worker_join(&cycles.workers[i]);
+    check_everything(&cycles);
+    printf(
+        "kill cycles: %llu clients and %llu brokers killed, %llu commits, %llu transactions lost "
+        "their broker, %llu unknown outcomes\n",
+        (unsigned long long)cycles.clients_killed, (unsigned long long)cycles.brokers_killed,
+        (unsigned long long)load_commits(cycles.board),
+        (unsigned long long)AO_load(&cycles.board->losses),
+        (unsigned long long)AO_load(&cycles.board->unknowns));
+    ck_assert(AO_load(&cycles.board->losses) > 0);
+
+    wait_for(client_stat(db).sessions == 1);
+    ck_assert_uint_eq(client_stat(db).sessions_ended_dead, dead + LAST_CYCLES);
+    ck_assert_uint_eq(client_stat(db).sessions_ended_invalid, 0);
+    wait_for(client_stat(db).snapshots == 0);
+    if (cycles.descriptors >= 0)
+        wait_for(process_descriptors(cycles.broker.pid) <= cycles.descriptors);
+    ck_assert_int_eq(mace_bucket_drop(db, "load"), MACE_OK);
+    uint64_t empty = empty_cache_used(&cycles);
+    wait_for(client_stat(db).cache_used <= empty);
+    ck_assert_uint_eq(frames_without_load(db), empty);
+    mace_close(db);
+    broker_finish(&cycles.broker);
+    load_board_destroy(cycles.board);
+    scratch_remove(cycles.directory);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("kill cycles");
+    TCase *cases = tcase_create("load");
+    SRunner *runner;
+
+    tcase_set_timeout(cases, 0);
+    tcase_add_test(cases, two_hundred_deaths_under_load_lose_and_leak_nothing);
+    suite_add_tcase(suite, cases);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
