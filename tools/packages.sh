@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034
 mace_build_packages=(gcc libc6-dev make cmake pkg-config libatomic-ops-dev liburing-dev libisal-dev libjansson-dev)
 # shellcheck disable=SC2034
-mace_test_packages=(check g++ binutils)
+mace_test_packages=(check g++ binutils jq spin)
 
 # install_missing PACKAGE...: runs apt-get only when a package is missing, as root or through sudo, asking nothing.
 install_missing() {
