@@ -232,4 +232,40 @@ tree_get(unsigned number, mshm_timestamp snapshot, char *value)
         ck_assert_int_eq(tree_get(number, snapshot, value_), MSHM_NOT_FOUND); \
     } while (0)
 
+/* The standard tree: root 1 over leaves 2, 3, 4 with even numbers of [0,100), [100,200), [200,infinity). */
+static inline void
+standard_tree(void)
+{
+    static const unsigned separators[] = {100, 200};
+    static const mshm_pid children[] = {2, 3, 4};
+    tree_publish(2, tree_leaf(2, 3, TREE_FIRST, 100, 2));
+    tree_publish(3, tree_leaf(3, 4, 100, 200, 2));
+    struct tree_versions *list = calloc(1, sizeof(*list));
+    for (unsigned number = 200; number < 300; number += 2)
+        tree_version(list, number, 10, MSHM_ENTRY_VALUE);
+    tree_publish(4, tree_leaf_build(4, 0, 200, TREE_END, 0, MSHM_PAGE_LEAF, list));
+    free(list);
+    tree_publish(1, tree_inner(1, 0, 1, TREE_FIRST, TREE_END, 2, separators, children));
+}
+
+/* Key 5: 100..91 in the leaf, 90..81, 80..71 and 70..61 on three history pages; key 6 has one version, 50. */
+static inline void
+history_tree(void)
+{
+    AO_t link = 0;
+    for (unsigned page = 3; page >= 1; page--) {
+        struct tree_versions list = {.count = 0};
+        for (unsigned i = 0; i < 10; i++)
+            tree_version(&list, 5, 100 - page * 10 - i, MSHM_ENTRY_VALUE);
+        unsigned frame =
+            tree_leaf_build(1, 0, TREE_FIRST, TREE_END, link, MSHM_PAGE_HISTORY, &list);
+        link = tree_word(frame, 0);
+    }
+    struct tree_versions list = {.count = 0};
+    for (unsigned i = 0; i < 10; i++)
+        tree_version(&list, 5, 100 - i, MSHM_ENTRY_VALUE);
+    tree_version(&list, 6, 50, MSHM_ENTRY_VALUE);
+    tree_publish(1, tree_leaf_build(1, 0, TREE_FIRST, TREE_END, link, MSHM_PAGE_LEAF, &list));
+}
+
 #endif
