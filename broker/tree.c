@@ -3,6 +3,8 @@
 
 enum {
     SWEEP_EVERY_NS = 100 * 1000000, /* pause between two background passes over the history */
+    SWEEP_SOON_NS = 5 * 1000000,    /* the same while there is more history than allowed */
+    SWEEP_LEAVES = 16,              /* rebuilt at once then */
 };
 
 int
@@ -217,10 +219,11 @@ tend_history(struct tree *tree)
 {
     if (tree->history.count == 0)
         return false;
+    bool over = tree->history_bytes > tree->options.history_limit;
     uint64_t now = tree->env->clock_ns(tree->env->context);
-    if (!tree->sweeping && now - tree->swept_ns < SWEEP_EVERY_NS)
+    if (!tree->sweeping && now - tree->swept_ns < (over ? SWEEP_SOON_NS : SWEEP_EVERY_NS))
         return false;
-    tree->sweeping = history_sweep(tree, 1);
+    tree->sweeping = history_sweep(tree, over ? SWEEP_LEAVES : 1);
     if (!tree->sweeping)
         tree->swept_ns = now;
     return tree->sweeping;
@@ -241,6 +244,7 @@ leaf_nearly_full(struct tree *tree, mshm_pid pid)
 bool
 tree_tend(struct tree *tree, unsigned budget)
 {
+    bool more = tend_history(tree);
     while (budget > 0 && tree->tend_count > 0) {
         struct tend_leaf leaf = tree->tend[tree->tend_first];
         tree->tend_first = (tree->tend_first + 1) % TEND_CAPACITY;
@@ -250,7 +254,5 @@ tree_tend(struct tree *tree, unsigned budget)
             budget--;
         }
     }
-    if (budget == 0)
-        return tree->tend_count > 0;
-    return tend_history(tree);
+    return more || tree->tend_count > 0;
 }

@@ -48,7 +48,9 @@ struct tree_plan; /* reusable memory of one plan; owned by the tree */
  *   - conflict: the key's newest version has timestamp > snapshot -> MSHM_CONFLICT (snapshot UINT64_MAX: no check);
  *   - preconditions of INSERT, UPDATE, DELETE_EXISTING against the newest version -> MSHM_EXISTS, MSHM_NOT_FOUND;
  *   - frames for the worst case are set aside -> MSHM_FULL when there are not enough (deletes may use the reserve).
- * On a failure nothing has changed. At most one plan is open at a time. */
+ *   - MSHM_TOO_BIG when the new frames would take more than a quarter of the cache (not with snapshot UINT64_MAX).
+ * On a failure nothing has changed. At most one plan is open at a time. The operations' bytes stay untouched until
+ * tree_apply or tree_cancel: the plan points into them. */
 int tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
               mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
               struct tree_plan **plan);
@@ -58,10 +60,11 @@ void tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timest
 void tree_cancel(struct tree *tree, struct tree_plan *plan);
 
 /* Work that was put off so that a commit is answered sooner (leaves with nearly full tails): does up to `budget` leaves;
- * true when more is left. */
+ * and now and then a part of a pass over the history for versions that nobody needs any more. True when more is left. */
 bool tree_tend(struct tree *tree, unsigned budget);
 
-/* Bytes of history frames above the limit, 0 = none; and the snapshot that keeps most of them (0 = unknown). */
+/* Bytes of history frames above the limit that going through all of it did not give back, 0 = none; and the snapshot
+ * that keeps most of them (0 = unknown). */
 uint64_t tree_history_excess(const struct tree *tree);
 mshm_timestamp tree_history_costliest(struct tree *tree);
 /* After snapshots were expired: rebuilds leaves with history, up to `budget`; true when more is left. */

@@ -11,6 +11,7 @@
 
 enum {
     LOAD_BYTES = 65536,  /* of history that every rebuild takes in */
+    WALK_PLACES = 256,   /* looked at for each leaf that is rebuilt */
     SAMPLE_LEAVES = 256, /* looked at to find the costliest snapshot */
     FIRST_PLACES = 64,
 };
@@ -25,6 +26,10 @@ history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions, 
     if (rebuild->loaded_bytes == 0 && rebuild->rest == 0) {
         rebuild->rest = AO_load(&rebuild->page->history);
         rebuild->former_bytes = rebuild->rest ? history_known(tree, rebuild->leaf->pid) : 0;
+        rebuild->keepers = plan_memory(plan, sizeof(*rebuild->keepers));
+        if (!rebuild->keepers)
+            return MSHM_NO_MEMORY;
+        *rebuild->keepers = (struct history_keepers){0};
     }
     *versions = NULL;
     *count = 0;
@@ -54,6 +59,90 @@ history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions, 
         rebuild->rest = AO_load(&((const struct mshm_page *)(const void *)frame)->history);
     }
     return MSHM_OK;
+}
+
+/* --- who needs it --- */
+
+static uint32_t
+place_of(const struct history_set *set, mshm_pid pid)
+{
+    return (uint32_t)(pid * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (set->capacity - 1);
+}
+
+static uint32_t
+set_find(const struct history_set *set, mshm_pid pid)
+{
+    uint32_t place = place_of(set, pid);
+    while (set->places[place].pid != 0 && set->places[place].pid != pid)
+        place = (place + 1) & (set->capacity - 1);
+    return place;
+}
+
+/* The first snapshot in the list that reads the version, or the list's count when only the horizon keeps it. */
+static uint32_t
+keeper_of(const struct snapshots *snapshots, mshm_timestamp timestamp, mshm_timestamp newer)
+{
+    uint32_t low = 0, high = snapshots->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (snapshots->list[middle] < timestamp)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < snapshots->count && snapshots->list[low] < newer ? low : snapshots->count;
+}
+
+static void
+keepers_add(struct history_keepers *keepers, mshm_timestamp snapshot)
+{
+    for (uint32_t i = 0; i < keepers->count; i++)
+        if (keepers->snapshots[i] == snapshot)
+            return;
+    if (keepers->count < HISTORY_KEEPERS)
+        keepers->snapshots[keepers->count++] = snapshot;
+    else
+        keepers->more = true;
+}
+
+static void
+keepers_note(const struct rebuild *rebuild, const struct mshm_version *version,
+             mshm_timestamp newer)
+{
+    const struct snapshots *snapshots = rebuild->tree->snapshots;
+    uint32_t keeper = keeper_of(snapshots, version->timestamp, newer);
+    if (keeper < snapshots->count)
+        keepers_add(rebuild->keepers, snapshots->list[keeper]);
+    else
+        rebuild->keepers->horizon = snapshots->horizon;
+}
+
+/* History that stays as it is keeps its keepers. */
+void
+history_inherit(const struct rebuild *rebuild)
+{
+    const struct history_set *set = &rebuild->tree->history;
+    if (rebuild->rest == 0 || set->capacity == 0)
+        return;
+    const struct history_keepers *former = &set->places[set_find(set, rebuild->leaf->pid)].keepers;
+    for (uint32_t i = 0; i < former->count; i++)
+        keepers_add(rebuild->keepers, former->snapshots[i]);
+    rebuild->keepers->more |= former->more;
+    if (rebuild->keepers->horizon == 0)
+        rebuild->keepers->horizon = former->horizon;
+}
+
+static bool
+keepers_changed(const struct tree *tree, const struct history_keepers *keepers)
+{
+    const struct snapshots *snapshots = tree->snapshots;
+    if (keepers->horizon != 0 && keepers->horizon < snapshots->horizon)
+        return true;
+    for (uint32_t i = 0; i < keepers->count; i++)
+        if (keeper_of(snapshots, keepers->snapshots[i], keepers->snapshots[i] + 1) ==
+            snapshots->count)
+            return true;
+    return false;
 }
 
 /* --- moving out --- */
@@ -107,8 +196,10 @@ history_move_out(struct rebuild *rebuild)
         uint32_t begin = out_begin(rebuild, group, all_old);
         for (uint32_t i = first; i < begin; i++)
             keep[kept++] = rebuild->versions[i];
-        for (uint32_t i = begin; i < end; i++)
+        for (uint32_t i = begin; i < end; i++) {
+            keepers_note(rebuild, &rebuild->versions[i], rebuild->versions[i - 1].timestamp);
             out[moved++] = rebuild->versions[i];
+        }
     }
     rebuild->versions = keep;
     rebuild->count = kept;
@@ -180,21 +271,6 @@ history_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pi
 
 /* --- the set of leaves with history --- */
 
-static uint32_t
-place_of(const struct history_set *set, mshm_pid pid)
-{
-    return (uint32_t)(pid * UINT64_C(0x9e3779b97f4a7c15) >> 40) & (set->capacity - 1);
-}
-
-static uint32_t
-set_find(const struct history_set *set, mshm_pid pid)
-{
-    uint32_t place = place_of(set, pid);
-    while (set->places[place].pid != 0 && set->places[place].pid != pid)
-        place = (place + 1) & (set->capacity - 1);
-    return place;
-}
-
 static void
 set_remove(struct history_set *set, mshm_pid pid)
 {
@@ -236,18 +312,24 @@ history_reserve(struct tree *tree, uint32_t more)
 }
 
 void
-history_note(struct tree *tree, mshm_pid pid, const struct tree_target *target, uint64_t bytes)
+history_forget(struct tree *tree, mshm_pid pid)
+{
+    if (tree->history.capacity > 0)
+        set_remove(&tree->history, pid);
+}
+
+void
+history_note(struct tree *tree, const struct plan_page *page)
 {
     struct history_set *set = &tree->history;
-    if (set->capacity == 0)
-        return;
-    if (bytes == 0) {
-        set_remove(set, pid);
-        return;
-    }
-    struct history_leaf *leaf = &set->places[set_find(set, pid)];
+    struct history_leaf *leaf = &set->places[set_find(set, page->pid)];
     set->count += leaf->pid == 0;
-    *leaf = (struct history_leaf){.pid = pid, .target = *target, .bytes = bytes};
+    *leaf = (struct history_leaf){
+        .pid = page->pid,
+        .target = page->target,
+        .bytes = page->history_bytes,
+        .keepers = *page->keepers,
+    };
 }
 
 uint64_t
@@ -271,7 +353,7 @@ history_retire(struct tree *tree, mshm_pid pid, AO_t word)
         count++;
     }
     if (count > 0)
-        history_note(tree, pid, NULL, 0);
+        history_forget(tree, pid);
     return count;
 }
 
@@ -280,26 +362,29 @@ history_retire(struct tree *tree, mshm_pid pid, AO_t word)
 /* Goes through the set from the cursor on. Places move when leaves leave the set, so one may be met twice in a pass or
  * not at all; the next pass meets it. */
 static bool
-set_walk(struct tree *tree, unsigned budget, bool only_smaller)
+set_walk(struct tree *tree, unsigned budget, bool overflowed)
 {
     struct history_set *set = &tree->history;
-    while (set->cursor < set->capacity && budget > 0) {
+    unsigned places = WALK_PLACES * (budget + 1);
+    while (set->cursor < set->capacity && budget > 0 && places-- > 0) {
         struct history_leaf leaf = set->places[set->cursor++];
-        if (leaf.pid == 0)
+        if (leaf.pid == 0 ||
+            !(keepers_changed(tree, &leaf.keepers) || (overflowed && leaf.keepers.more)))
             continue;
-        tree_rebuild(tree, &leaf.target, leaf.pid, true, only_smaller);
+        tree_rebuild(tree, &leaf.target, leaf.pid, true, true);
         budget--;
     }
     if (set->cursor < set->capacity)
         return true;
     set->cursor = 0;
+    tree->history_kept = tree->history_bytes;
     return false;
 }
 
 bool
 history_sweep(struct tree *tree, unsigned budget)
 {
-    return set_walk(tree, budget, true);
+    return set_walk(tree, budget, false);
 }
 
 bool
@@ -308,11 +393,14 @@ tree_history_prune(struct tree *tree, unsigned budget)
     return set_walk(tree, budget, true);
 }
 
+/* What may be gone with the next pass does not count: nobody has to be expired for it. */
 uint64_t
 tree_history_excess(const struct tree *tree)
 {
     uint64_t limit = tree->options.history_limit;
-    return tree->history_bytes > limit ? tree->history_bytes - limit : 0;
+    uint64_t bytes =
+        tree->history_bytes < tree->history_kept ? tree->history_bytes : tree->history_kept;
+    return bytes > limit ? bytes - limit : 0;
 }
 
 /* Adds the bytes that one snapshot alone keeps in a leaf's history: costs[i] belongs to the i-th in the list. */
@@ -324,19 +412,11 @@ costs_add(struct tree *tree, const struct mshm_version *versions, uint32_t count
         if (mshm_key_compare(versions[i - 1].key, versions[i - 1].key_size, versions[i].key,
                              versions[i].key_size) != 0)
             continue;
-        uint32_t low = 0, high = snapshots->count;
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-            if (snapshots->list[middle] < versions[i].timestamp)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        bool reads = low < snapshots->count && snapshots->list[low] < versions[i - 1].timestamp;
-        bool shared =
-            low + 1 < snapshots->count && snapshots->list[low + 1] < versions[i - 1].timestamp;
-        if (reads && !shared)
-            costs[low] += mshm_entry_size(0, versions[i].value_size);
+        mshm_timestamp newer = versions[i - 1].timestamp;
+        uint32_t keeper = keeper_of(snapshots, versions[i].timestamp, newer);
+        bool shared = keeper + 1 < snapshots->count && snapshots->list[keeper + 1] < newer;
+        if (keeper < snapshots->count && !shared)
+            costs[keeper] += mshm_entry_size(0, versions[i].value_size);
     }
 }
 

@@ -47,6 +47,15 @@ struct plan_leaf {
     bool whole_history; /* the rebuild takes all history in, to prune it */
 };
 
+/* Who needs a leaf's history: while all of these are registered, going through it would be in vain. */
+enum { HISTORY_KEEPERS = 8 };
+struct history_keepers {
+    mshm_timestamp snapshots[HISTORY_KEEPERS];
+    uint32_t count;
+    bool more;              /* there are others */
+    mshm_timestamp horizon; /* some version was kept because it was newer than this; 0 = none */
+};
+
 /* A frame that was filled, or whose filling is settled, and is not yet published. */
 struct plan_page {
     uint8_t *frame;
@@ -61,6 +70,7 @@ struct plan_page {
     struct mshm_leaf_spec spec;    /* leaf: built by tree_apply */
     struct mshm_version *versions; /* leaf: spec.versions, writable */
     uint64_t history_bytes;        /* leaf: bytes of the frames of its history */
+    const struct history_keepers *keepers;
 };
 
 /* A separator and the page to its right, to be put into the parent level. */
@@ -107,6 +117,7 @@ struct history_leaf {
     mshm_pid pid; /* 0 = empty place */
     struct tree_target target;
     uint64_t bytes;
+    struct history_keepers keepers;
 };
 /* The leaves that have history: an open-addressed table by pid, at most half full. */
 struct history_set {
@@ -138,7 +149,10 @@ struct tree {
     uint64_t height;
     struct tend_leaf tend[TEND_CAPACITY];
     uint32_t tend_first, tend_count;
-    uint64_t swept_ns; /* when the history was last gone through in the background */
+    uint64_t
+        history_kept;    /* bytes of history that were left when all of it had been gone through */
+    uint64_t swept_ns;   /* when that was */
+    uint64_t pressed_ns; /* when the history was last gone through because the cache was full */
     bool sweeping;
 };
 
@@ -195,6 +209,7 @@ struct rebuild {
     AO_t rest;             /* history that was not taken in, and stays as it is */
     uint64_t loaded_bytes; /* of history frames that were taken in */
     uint64_t former_bytes; /* of all history frames of the leaf */
+    struct history_keepers *keepers;
 };
 /* Lays out the new frames of a leaf in the plan. */
 int rebuild_leaf(struct tree *tree, struct plan_leaf *leaf);
@@ -221,17 +236,20 @@ int split_parents(struct tree *tree);
 /* Takes in the first frames of the leaf's history, or all of them, as one ordered list. */
 int history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions,
                  uint32_t *count);
+/* Notes who needs the history that stays as it is. Before the leaf's pages are laid out. */
+void history_inherit(const struct rebuild *rebuild);
 /* Moves versions that make the leaf too big from versions to out. */
 int history_move_out(struct rebuild *rebuild);
 /* Builds frames for out[first, end) in front of `rest`: the word that leads to the first one, and their bytes. */
 int history_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, AO_t *word,
                   uint64_t *bytes);
 int history_reserve(struct tree *tree, uint32_t more); /* room in the set for `more` leaves */
-void history_note(struct tree *tree, mshm_pid pid, const struct tree_target *target,
-                  uint64_t bytes); /* 0 bytes: has none */
+void history_note(struct tree *tree, const struct plan_page *page);
+void history_forget(struct tree *tree, mshm_pid pid);
 uint64_t history_known(const struct tree *tree, mshm_pid pid);
 /* Retires the frames of a chain and forgets the leaf: returns how many. */
 uint32_t history_retire(struct tree *tree, mshm_pid pid, AO_t word);
+/* Goes on through the leaves whose history may have become smaller; true when more is left. */
 bool history_sweep(struct tree *tree, unsigned budget);
 
 #endif

@@ -6,6 +6,8 @@ enum {
     CHUNK_SIZE = 256 * 1024,
     CHUNKS_KEPT = 1 << 20,  /* bytes of plan memory that stay from plan to plan */
     ARRAY_KEPT = 64 * 1024, /* elements, the same */
+    PRESSED_LEAVES = 64,
+    PRESSED_EVERY_NS = 20 * 1000000,
 };
 
 /* --- memory of a plan --- */
@@ -348,35 +350,66 @@ plan_rebuild(struct tree *tree, bool reserve)
     return status;
 }
 
+static int
+plan_make(struct planning *planning, const struct mshm_op *ops, uint64_t size, uint64_t count)
+{
+    struct tree *tree = planning->tree;
+    assert(!tree->plan.open);
+    plan_reset(&tree->plan);
+    tree->plan.open = true;
+    tree->plan.bounded = planning->snapshot != UINT64_MAX;
+    const struct mshm_op *op = ops;
+    int status = MSHM_OK;
+    for (uint64_t left = count; left > 0 && !status;) {
+        uint64_t some = left < WINDOW ? left : WINDOW;
+        status = window_add(planning, &op, some);
+        left -= some;
+    }
+    assert(status || (uint64_t)((const uint8_t *)op - (const uint8_t *)ops) == size);
+    (void)size;
+    if (!status && planning->rebuild)
+        status = plan_rebuild(tree, planning->deletes);
+    if (status)
+        tree_cancel(tree, &tree->plan);
+    return status;
+}
+
+/* Before a commit is refused for want of frames, history that nobody needs any more is given back; now and then only,
+ * because a cache that is full of data stays full. */
+static bool
+history_gives(struct tree *tree)
+{
+    uint64_t now = tree->env->clock_ns(tree->env->context), before = tree->history_bytes;
+    if (tree->history.count == 0 || now - tree->pressed_ns < PRESSED_EVERY_NS)
+        return false;
+    tree->pressed_ns = now;
+    if (tree->collect)
+        tree->collect(tree->collect_argument);
+    while (tree_history_prune(tree, PRESSED_LEAVES))
+        continue;
+    frames_reclaim(tree->frames, true);
+    return tree->history_bytes < before;
+}
+
 int
 tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
           mshm_timestamp snapshot, tree_resolve *resolve, void *argument, struct tree_plan **plan)
 {
-    struct planning planning = {
+    const struct planning begin = {
         .tree = tree,
         .snapshot = snapshot,
         .resolve = resolve,
         .argument = argument,
         .deletes = true,
     };
-    assert(!tree->plan.open);
-    plan_reset(&tree->plan);
-    tree->plan.open = true;
-    tree->plan.bounded = snapshot != UINT64_MAX;
-    const struct mshm_op *op = ops;
-    int status = MSHM_OK;
-    for (uint64_t left = count; left > 0 && !status;) {
-        uint64_t some = left < WINDOW ? left : WINDOW;
-        status = window_add(&planning, &op, some);
-        left -= some;
+    struct planning planning = begin;
+    int status = plan_make(&planning, ops, size, count);
+    if (status == MSHM_FULL && history_gives(tree)) {
+        planning = begin;
+        status = plan_make(&planning, ops, size, count);
     }
-    assert(status || (uint64_t)((const uint8_t *)op - (const uint8_t *)ops) == size);
-    if (!status && planning.rebuild)
-        status = plan_rebuild(tree, planning.deletes);
-    if (status) {
-        tree_cancel(tree, &tree->plan);
+    if (status)
         return status;
-    }
     *plan = &tree->plan;
     return MSHM_OK;
 }
@@ -501,11 +534,11 @@ history_settle(struct tree *tree, struct tree_plan *plan)
     const struct plan_leaf *leaves = plan->leaves.data;
     for (uint32_t i = 0; i < plan->leaves.count; i++)
         if (leaves[i].rebuild && tree->history.count > 0)
-            history_note(tree, leaves[i].pid, &leaves[i].target, 0);
+            history_forget(tree, leaves[i].pid);
     const struct plan_page *pages = plan_pages(plan);
     for (uint32_t i = 0; i < plan->pages.count; i++) {
         if (pages[i].kind == MSHM_PAGE_LEAF && pages[i].history_bytes > 0)
-            history_note(tree, pages[i].pid, &pages[i].target, pages[i].history_bytes);
+            history_note(tree, &pages[i]);
         if (pages[i].kind == MSHM_PAGE_HISTORY) {
             tree->pages_history++;
             tree->history_bytes += mshm_class_size(pages[i].class);

@@ -299,8 +299,10 @@ rebuild_leaf(struct tree *tree, struct plan_leaf *leaf)
         status = prune_and_group(&rebuild);
     if (!status && !fits(&rebuild))
         status = make_smaller(&rebuild);
-    if (!status)
+    if (!status) {
+        history_inherit(&rebuild);
         status = split_leaf(&rebuild);
+    }
     tree->plan.rebuilt++;
     return status;
 }

@@ -213,6 +213,7 @@ leaf_page(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, u
     page->spec = spec;
     page->versions = rebuild->versions + rebuild->groups[first].first;
     page->history_bytes = history_bytes;
+    page->keepers = rebuild->keepers;
     *result = page;
     return MSHM_OK;
 }

@@ -1,6 +1,7 @@
 /* The index writer, one property at a time: splits at the right place, history, tombstones, a full cache, every step of a
  * publication under readers. Random histories are in tree_model_test.c. */
 #include "kill_point.h"
+#include "tree_parts.h"
 #include "unit/broker/store_fixture.h"
 
 enum { BUCKET = 5, PAGE_SIZE = 8192, OPS_BYTES = 8 << 20 };
@@ -653,6 +654,58 @@ START_TEST(full_cache_refuses_puts_loses_nothing_and_can_be_emptied)
 }
 END_TEST
 
+/* Versions kept for a snapshot that has gone must not make a put fail. */
+START_TEST(history_that_nobody_needs_gives_way_to_puts)
+{
+    static uint8_t value[1500];
+    begin(4 << 20, 256 << 10, PAGE_SIZE);
+    uint64_t count = 0, more = 0;
+    while (count < 600 && put(name(count), value, sizeof(value)) == MSHM_OK)
+        count++;
+    hold(0);
+    for (uint64_t i = 0; i < count; i++)
+        if (put(name(i), value, sizeof(value)) != MSHM_OK)
+            break;
+    while (put(name(count + more), value, sizeof(value)) == MSHM_OK)
+        more++;
+    ck_assert_uint_gt(counter(&fixture.counters.history_bytes), 512 << 10);
+    release(0);
+    fixture.now_ns += 1000000000;
+    for (uint64_t i = 0; i < 100; i++)
+        REQUIRE_STATUS(put(name(count + more + i), value, sizeof(value)), MSHM_OK);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), count + more + 100);
+    end();
+}
+END_TEST
+
+START_TEST(history_counts_as_excess_only_when_a_pass_has_left_it)
+{
+    static uint8_t value[1500];
+    begin(64 << 20, 0, PAGE_SIZE);
+    fixture.tree->options.history_limit = 100000;
+    for (uint64_t i = 0; i < 500; i++)
+        put(name(i), value, sizeof(value));
+    hold(0);
+    for (uint64_t i = 0; i < 500; i++)
+        put(name(i), value, sizeof(value));
+    ck_assert_uint_gt(counter(&fixture.counters.history_bytes), 100000);
+    ck_assert_uint_eq(tree_history_excess(fixture.tree), 0);
+    fixture.now_ns += 10000000;
+    fixture_collect(&fixture);
+    while (tree_tend(fixture.tree, 1))
+        continue;
+    ck_assert_uint_gt(tree_history_excess(fixture.tree), 0);
+    release(0);
+    fixture.now_ns += 10000000;
+    fixture_collect(&fixture);
+    while (tree_tend(fixture.tree, 1))
+        continue;
+    ck_assert_uint_eq(tree_history_excess(fixture.tree), 0);
+    ck_assert_uint_eq(counter(&fixture.counters.history_bytes), 0);
+    end();
+}
+END_TEST
+
 START_TEST(refused_memory_is_full_and_nothing_is_lost)
 {
     begin(64 << 20, 0, PAGE_SIZE);
@@ -833,6 +886,8 @@ main(void)
     tcase_add_test(tcase, deleted_key_does_not_come_back_from_history);
     tcase_add_test(tcase, costliest_snapshot_is_the_one_that_alone_keeps_most);
     tcase_add_test(tcase, full_cache_refuses_puts_loses_nothing_and_can_be_emptied);
+    tcase_add_test(tcase, history_that_nobody_needs_gives_way_to_puts);
+    tcase_add_test(tcase, history_counts_as_excess_only_when_a_pass_has_left_it);
     tcase_add_test(tcase, refused_memory_is_full_and_nothing_is_lost);
     tcase_add_test(tcase, bucket_is_destroyed_in_bounded_steps);
     tcase_add_test(tcase, every_step_of_a_split_shows_readers_the_whole_tree);
