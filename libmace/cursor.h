@@ -2,16 +2,14 @@
  *
  * Two sides are merged by key on every move: the snapshot, read through a private copy of one leaf at a time, and the
  * transaction's own writes, as they are at that moment. The cursor keeps the key it stands on by value; where the
- * snapshot's side stands is told relative to that key:
+ * snapshot's side (the iterator in the copy) stands is told relative to that key:
  *
- *      base_forward                     base_forward
- *    +--------------> MLIB_BASE_AT  ------------------> MLIB_BASE_AHEAD      the move found a smaller own key
- *    |                    ^  |                              |
- *    |  the merge chose   |  | base_backward                | the merge chose base
- *    |  base              |  v                              v
- *  MLIB_BASE_BEHIND <-----+--+--------------------------- MLIB_BASE_AT
+ *      BEHIND                   AT                    AHEAD
+ *    -----B-------K-------    ----BK----    ------K-------B------     B: the snapshot's entry   K: the cursor's key
  *
- *  any --- error, mace_renew, new leaf not read ---> MLIB_BASE_LOST --- found again by the current key ---> any
+ *  A move forward first makes it AHEAD: from AT and BEHIND by one step of the iterator, from AHEAD by nothing. Then the
+ *  smaller one of B and the next own key is the new K: if it is B, the side is AT, else it stays AHEAD. Backward is the
+ *  mirror image. After an error, a renewal or a move that found nothing it is LOST, and is found again by the key.
  */
 #ifndef MLIB_CURSOR_H
 #define MLIB_CURSOR_H
@@ -57,6 +55,8 @@ struct mace_cursor {
     bool loaded;                   /* copy, fences and iterator are of one leaf */
     bool check_lower, check_upper; /* the leaf reaches beyond the range */
     uint32_t copy_size;
+    const uint8_t *ahead,
+        *ahead_end; /* what is left to fetch of the leaf that comes next; see mlib_base_move */
     struct mshm_fences fences;   /* of the copy */
     struct mshm_version version; /* the entry the iterator stands on */
     size_t key_size;
@@ -78,13 +78,38 @@ size_t mlib_bound_write(uint8_t *to, const void *key, size_t key_size, bool afte
 
 /* cursor_base.c: the snapshot's side. Each leaves the iterator on a visible entry, described by cursor->version
  * (MACE_OK), or past the end it went to (MACE_NOT_FOUND); after any other status the side is lost. `where` is the
- * caller's business. */
-int mlib_base_forward(struct mace_cursor *cursor);
-int mlib_base_backward(struct mace_cursor *cursor);
+ * caller's business. First: to the next one in a direction. */
+static inline int mlib_base_move(struct mace_cursor *cursor, bool forward);
 /* To the first entry >= key. */
 int mlib_base_ceiling(struct mace_cursor *cursor, const uint8_t *key, size_t key_size);
 /* To the last entry < key; key NULL: to the last of all. */
 int mlib_base_below(struct mace_cursor *cursor, const uint8_t *key, size_t key_size);
+/* Goes on from what a step of the iterator returned (the version's kind included) to a visible entry. */
+int mlib_base_settle(struct mace_cursor *cursor, bool forward, int status);
+
+/* One step of the iterator inside the copied leaf. */
+static inline int
+mlib_base_iterate(struct mace_cursor *cursor, bool forward)
+{
+    mshm_timestamp snapshot = cursor->txn->snapshot;
+    return forward ? mshm_leaf_iterator_next(&cursor->iterator, snapshot, &cursor->version)
+                   : mshm_leaf_iterator_previous(&cursor->iterator, snapshot, &cursor->version);
+}
+/* Nearly every step ends on a value in the same leaf. A scan that has crossed to a right neighbour is likely to go on, so
+ * each step fetches a piece of the next one: its copy would otherwise wait for every line of a leaf that is in no cache. */
+static inline int
+mlib_base_move(struct mace_cursor *cursor, bool forward)
+{
+    if (cursor->ahead < cursor->ahead_end) {
+        __builtin_prefetch(cursor->ahead);
+        __builtin_prefetch(cursor->ahead + MSHM_LINE);
+        cursor->ahead += 2 * MSHM_LINE;
+    }
+    int status = mlib_base_iterate(cursor, forward);
+    if (status == MSHM_OK && cursor->version.kind == MSHM_ENTRY_VALUE)
+        return MACE_OK;
+    return mlib_base_settle(cursor, forward, status);
+}
 
 /* cursor_merge.c: to the neighbour of the current key; to the first entry >= key; to the last entry of the range. On
  * MACE_OK the cursor stands on the entry; else key and state are as before. */

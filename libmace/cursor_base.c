@@ -39,6 +39,23 @@ leaf_load(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t 
     return MACE_OK;
 }
 
+/* Where the right neighbour of the copied leaf is now: a guess, for fetching only, so no bracket is needed. */
+static void
+ahead_set(struct mace_cursor *cursor)
+{
+    const struct mshm_view *view = &cursor->txn->attachment->view;
+    mshm_pid right = cursor->fences.right;
+    if (right == 0 || right >= view->map_capacity)
+        return;
+    AO_t word = AO_load(&view->map[right]);
+    unsigned class = mshm_map_class(word);
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT || class >= MSHM_CLASSES ||
+        mshm_map_frame(word) >= view->size)
+        return;
+    cursor->ahead = view->base + mshm_map_frame(word);
+    cursor->ahead_end = cursor->ahead + mshm_class_size(class);
+}
+
 /* The next leaf in the walk's direction. MACE_NOT_FOUND: there is none. */
 static int
 leaf_cross(struct mace_cursor *cursor, bool forward)
@@ -56,8 +73,13 @@ leaf_cross(struct mace_cursor *cursor, bool forward)
                            forward ? right : 0);
     if (status != MACE_OK)
         return status;
-    /* A merged leaf reaches back over the fence; a split one would not: then this is its first or last key. */
-    return mshm_leaf_iterator_seek(&cursor->iterator, fence, size);
+    if (forward)
+        ahead_set(cursor);
+    /* The usual neighbour begins (or ends) at this fence, and so does the walk over it; a leaf that has absorbed others
+     * reaches over the fence. */
+    bool meets = forward ? fences->low_size == size && memcmp(fences->low, fence, size) == 0
+                         : fences->high_size == size && memcmp(fences->high, fence, size) == 0;
+    return meets ? MACE_OK : mshm_leaf_iterator_seek(&cursor->iterator, fence, size);
 }
 
 /* What an entry is that the iterator came to: MACE_OK: visible; MACE_NOT_FOUND: pass over it. */
@@ -86,17 +108,11 @@ entry_resolve(struct mace_cursor *cursor)
     return MACE_OK;
 }
 
-static inline int
-base_move(struct mace_cursor *cursor, bool forward)
+int
+mlib_base_settle(struct mace_cursor *cursor, bool forward, int status)
 {
     for (;;) {
-        mshm_timestamp snapshot = cursor->txn->snapshot;
-        int status =
-            forward ? mshm_leaf_iterator_next(&cursor->iterator, snapshot, &cursor->version)
-                    : mshm_leaf_iterator_previous(&cursor->iterator, snapshot, &cursor->version);
         if (status == MSHM_OK) {
-            if (cursor->version.kind == MSHM_ENTRY_VALUE)
-                return MACE_OK;
             status = entry_resolve(cursor);
             if (status != MACE_NOT_FOUND)
                 return status;
@@ -107,19 +123,8 @@ base_move(struct mace_cursor *cursor, bool forward)
         } else {
             return status;
         }
+        status = mlib_base_iterate(cursor, forward);
     }
-}
-
-int
-mlib_base_forward(struct mace_cursor *cursor)
-{
-    return base_move(cursor, true);
-}
-
-int
-mlib_base_backward(struct mace_cursor *cursor)
-{
-    return base_move(cursor, false);
 }
 
 /* Does the copy cover the key (or, below, the keys before it)? */
@@ -137,7 +142,7 @@ mlib_base_ceiling(struct mace_cursor *cursor, const uint8_t *key, size_t key_siz
         status = leaf_load(cursor, MSHM_LEAF_AT, key, key_size, 0);
     if (status == MACE_OK)
         status = mshm_leaf_iterator_seek(&cursor->iterator, key, key_size);
-    return status == MACE_OK ? base_move(cursor, true) : status;
+    return status == MACE_OK ? mlib_base_move(cursor, true) : status;
 }
 
 int
@@ -155,5 +160,5 @@ mlib_base_below(struct mace_cursor *cursor, const uint8_t *key, size_t key_size)
         if (status == MACE_OK)
             status = mshm_leaf_iterator_seek(&cursor->iterator, key, key_size);
     }
-    return status == MACE_OK ? base_move(cursor, false) : status;
+    return status == MACE_OK ? mlib_base_move(cursor, false) : status;
 }

@@ -35,7 +35,7 @@ base_approach(struct mace_cursor *cursor, bool forward)
     if (cursor->where == want)
         return cursor->present ? MACE_OK : MACE_NOT_FOUND;
     if (cursor->where != MLIB_BASE_LOST)
-        status = forward ? mlib_base_forward(cursor) : mlib_base_backward(cursor);
+        status = mlib_base_move(cursor, forward);
     else if (forward) {
         cursor->key[cursor->key_size] = 0;
         status = mlib_base_ceiling(cursor, cursor->key, cursor->key_size + 1);
@@ -145,6 +145,18 @@ mlib_merge_step(struct mace_cursor *cursor, bool forward, mace_slice *key, mace_
 {
     const struct mlib_write_tree *tree = own_tree(cursor);
     const struct mlib_write *own = NULL;
+    /* The usual case, a walk without own writes that stays inside the range: nothing to merge. */
+    if (tree == NULL && cursor->where == MLIB_BASE_AT) {
+        int status = mlib_base_move(cursor, forward);
+        if (status == MACE_OK && !(forward ? cursor->check_upper : cursor->check_lower))
+            return base_emit(cursor, key, value);
+        cursor->present = status == MACE_OK;
+        cursor->where = status != MACE_OK && status != MACE_NOT_FOUND ? MLIB_BASE_LOST
+                        : forward                                     ? MLIB_BASE_AHEAD
+                                                                      : MLIB_BASE_BEHIND;
+        if (cursor->where == MLIB_BASE_LOST)
+            return status;
+    }
     if (tree != NULL && forward) {
         cursor->key[cursor->key_size] = 0;
         own = mlib_write_ceiling(tree, cursor->key, cursor->key_size + 1);

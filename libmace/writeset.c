@@ -1,4 +1,5 @@
 /* writeset.c - see writeset.h. Memory first, then the tree, then what the transaction calls. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,6 +159,14 @@ node_rank(const struct node *node, unsigned from, const struct probe *probe, int
     }
     return low;
 }
+
+/* Where a key stands or would stand: a place at the leaf's end means the next leaf's first, if there is one. */
+struct position {
+    struct node *leaf;
+    unsigned place;
+    bool shares; /* the key has the tree's prefix, so it has a head */
+    uint64_t head;
+};
 
 /* The way from the root to a leaf: in each inner node the child that was taken. */
 struct path {
@@ -349,83 +358,84 @@ tree_above(const struct mlib_write_tree *tree, const struct probe *probe)
 /* Enters a write whose key is not there at the place that tree_seek told. Memory for the nodes was reserved. Only a full
  * leaf needs the way to it, and only a key that shortens the prefix other heads: places do not change by that. */
 static void
-tree_insert(struct mlib_writeset *set, struct mlib_write_tree *tree, struct node *leaf,
-            unsigned place, struct mlib_write *write)
+tree_insert(struct mlib_writeset *set, struct mlib_write_tree *tree, const struct position *at,
+            struct mlib_write *write)
 {
-    prefix_shrink(tree, write->bytes, write->key_size);
-    struct probe probe = {write->bytes, write->key_size,
-                          head_of(tree, write->bytes, write->key_size)};
+    struct probe probe = {write->bytes, write->key_size, at->head};
+    if (!at->shares) {
+        prefix_shrink(tree, write->bytes, write->key_size);
+        probe.head = head_of(tree, write->bytes, write->key_size);
+    }
     tree->count++;
-    if (leaf->count < NODE_CAPACITY) {
-        leaf_insert(leaf, place, write, probe.head);
+    if (at->leaf->count < NODE_CAPACITY) {
+        leaf_insert(at->leaf, at->place, write, probe.head);
         return;
     }
     struct path path;
     (void)tree_descend(tree, &probe, &path);
-    leaf_split(set, tree, &path, leaf, place, write, probe.head);
+    leaf_split(set, tree, &path, at->leaf, at->place, write, probe.head);
 }
 
 /* ------------------------------------------------------------------------------------------------ look-ups */
 
-/* The leaf and place of the first key >= the one given; a place at the leaf's end means the next leaf's first. */
-static struct node *
-tree_seek(const struct mlib_write_tree *tree, const void *key, size_t key_size, unsigned *place)
+/* Finds the first key >= the one given. */
+static struct position
+tree_seek(const struct mlib_write_tree *tree, const void *key, size_t key_size)
 {
     int order = prefix_order(tree, key, key_size);
-    if (order != 0) {
-        *place = order < 0 ? 0 : tree->last->count;
-        return order < 0 ? tree->first : tree->last;
-    }
+    if (order < 0)
+        return (struct position){.leaf = tree->first, .place = 0};
+    if (order > 0)
+        return (struct position){.leaf = tree->last, .place = tree->last->count};
     struct probe probe = {key, key_size, head_of(tree, key, key_size)};
+    struct position at = {.leaf = tree->last, .head = probe.head, .shares = true};
     if (tree_above(tree, &probe)) {
-        *place = tree->last->count;
-        return tree->last;
+        at.place = at.leaf->count;
+        return at;
     }
-    struct node *leaf = tree_descend(tree, &probe, NULL);
-    *place = node_rank(leaf, 0, &probe, 0);
-    return leaf;
+    at.leaf = tree_descend(tree, &probe, NULL);
+    at.place = node_rank(at.leaf, 0, &probe, 0);
+    return at;
 }
 
-/* The slot of a key at the place that tree_seek told, or NULL. An equal key would stand in that leaf, because separators
- * send equal keys to the right. */
+/* The slot of a key at the position that tree_seek told, or NULL. An equal key would stand in that leaf, because
+ * separators send equal keys to the right. */
 static struct mlib_write **
-slot_match(struct node *leaf, unsigned place, const void *key, size_t key_size)
+slot_match(const struct position *at, const void *key, size_t key_size)
 {
-    if (place == leaf->count)
+    if (!at->shares || at->place == at->leaf->count || at->leaf->heads[at->place] != at->head)
         return NULL;
-    const struct mlib_write *write = leaf->keys[place];
+    const struct mlib_write *write = at->leaf->keys[at->place];
     return write->key_size == key_size && memcmp(write->bytes, key, key_size) == 0
-               ? &leaf->keys[place]
+               ? &at->leaf->keys[at->place]
                : NULL;
 }
 
 const struct mlib_write *
 mlib_write_find(const struct mlib_write_tree *tree, const void *key, size_t key_size)
 {
-    unsigned place;
-    struct node *leaf = tree_seek(tree, key, key_size, &place);
-    struct mlib_write **slot = slot_match(leaf, place, key, key_size);
+    struct position at = tree_seek(tree, key, key_size);
+    struct mlib_write **slot = slot_match(&at, key, key_size);
     return slot == NULL ? NULL : *slot;
 }
 
 const struct mlib_write *
 mlib_write_ceiling(const struct mlib_write_tree *tree, const void *key, size_t key_size)
 {
-    unsigned place;
-    struct node *leaf = tree_seek(tree, key, key_size, &place);
-    if (place < leaf->count)
-        return leaf->keys[place];
-    return leaf->next == NULL ? NULL : leaf->next->keys[0];
+    struct position at = tree_seek(tree, key, key_size);
+    if (at.place < at.leaf->count)
+        return at.leaf->keys[at.place];
+    return at.leaf->next == NULL ? NULL : at.leaf->next->keys[0];
 }
 
 const struct mlib_write *
 mlib_write_below(const struct mlib_write_tree *tree, const void *key, size_t key_size)
 {
-    unsigned place;
-    struct node *leaf = tree_seek(tree, key, key_size, &place);
-    if (place > 0)
-        return leaf->keys[place - 1];
-    return leaf->previous == NULL ? NULL : leaf->previous->keys[leaf->previous->count - 1];
+    struct position at = tree_seek(tree, key, key_size);
+    if (at.place > 0)
+        return at.leaf->keys[at.place - 1];
+    const struct node *previous = at.leaf->previous;
+    return previous == NULL ? NULL : previous->keys[previous->count - 1];
 }
 
 const struct mlib_write *
@@ -528,7 +538,7 @@ nodes_need(const struct mlib_write_tree *tree)
 /* Enters a key that is not there; tree NULL: the bucket has none yet. */
 static int
 write_add(struct mlib_writeset *set, uint32_t bucket, struct mlib_write_tree *tree,
-          struct node *leaf, unsigned place, unsigned kind, const void *key, size_t key_size,
+          const struct position *at, unsigned kind, const void *key, size_t key_size,
           const void *value, size_t value_size)
 {
     int status = memory_reserve(set, nodes_need(tree) + sizeof(struct mlib_write) + key_size +
@@ -541,7 +551,7 @@ write_add(struct mlib_writeset *set, uint32_t bucket, struct mlib_write_tree *tr
     if (tree == NULL)
         tree_create(set, bucket, write);
     else
-        tree_insert(set, tree, leaf, place, write);
+        tree_insert(set, tree, at, write);
     return MSHM_OK;
 }
 
@@ -550,21 +560,20 @@ mlib_writeset_put(struct mlib_writeset *set, uint32_t bucket, unsigned kind, con
                   size_t key_size, const void *value, size_t value_size)
 {
     struct mlib_write_tree *tree = mlib_writeset_tree(set, bucket);
-    struct node *leaf = NULL;
+    struct position at = {.leaf = NULL};
     struct mlib_write **slot = NULL;
-    unsigned place = 0;
     if (tree != NULL) {
-        leaf = tree_seek(tree, key, key_size, &place);
-        slot = slot_match(leaf, place, key, key_size);
+        at = tree_seek(tree, key, key_size);
+        slot = slot_match(&at, key, key_size);
     }
     uint64_t bytes = set->bytes + mshm_op_size((uint16_t)key_size, (uint32_t)value_size);
     if (slot != NULL)
         bytes -= mshm_op_size((*slot)->key_size, (*slot)->value_size);
     if (bytes > MSHM_ARENA_MAX)
         return MSHM_TOO_BIG;
-    int status = slot != NULL ? write_replace(set, slot, kind, value, value_size)
-                              : write_add(set, bucket, tree, leaf, place, kind, key, key_size,
-                                          value, value_size);
+    int status = slot != NULL
+                     ? write_replace(set, slot, kind, value, value_size)
+                     : write_add(set, bucket, tree, &at, kind, key, key_size, value, value_size);
     if (status != MSHM_OK)
         return status;
     set->bytes = bytes;
