@@ -166,7 +166,9 @@ static uint64_t
 loop_timeout(const struct loop *loop, uint64_t wait_ns)
 {
     const struct host *host = loop->host;
-    uint64_t timeout_ns = wait_ns < HOST_SECOND_NS ? wait_ns : HOST_SECOND_NS;
+    /* A request that the kernel did not take at once (EAGAIN) is offered again at the next turn. */
+    uint64_t longest_ns = loop_waits_for_io(host) ? HOST_SECOND_NS / 20 : HOST_SECOND_NS;
+    uint64_t timeout_ns = wait_ns < longest_ns ? wait_ns : longest_ns;
 
     if (loop->lonely_since_ns != 0 && !loop->leaving) {
         uint64_t passed_ns = host_clock_ns() - loop->lonely_since_ns;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "events.h"
@@ -15,6 +16,19 @@
 #include "kill_point.h"
 #include "mshm/counters.h"
 #include "mshm/status.h"
+
+/* The mode of a directory that was there before is its owner's business. */
+static void
+start_warn_of_closed_directory(const struct host *host)
+{
+    struct stat status;
+
+    if (host->options->allowed_count > 0 && fstat(host->directory.fd, &status) == 0 &&
+        (status.st_mode & 0001) == 0)
+        events_print(ENV_LOG_WARNING,
+                     "%s has mode %04o: users on the list may not reach the socket",
+                     host->directory.path, (unsigned)(status.st_mode & 07777));
+}
 
 int
 host_start_directory(struct host *host, char *why, size_t why_size)
@@ -36,6 +50,7 @@ host_start_directory(struct host *host, char *why, size_t why_size)
                             why, why_size);
     if (status != MSHM_OK)
         return status;
+    start_warn_of_closed_directory(host);
     host->files.directory = host->directory.fd;
     host->files.mappable = host->directory.mappable;
     /* The directory that it was started from is nobody's to keep busy. */
