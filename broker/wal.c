@@ -45,9 +45,10 @@ struct flight {
     uint32_t sync_commits;
 };
 
+/* Prepares a segment and, on the way, unmaps and closes one that was left. */
 struct prepare_job {
     const struct env *env;
-    struct wal_segment segment;
+    struct wal_segment segment, closing;
     uint64_t number, size;
     bool map;
 };
@@ -58,7 +59,9 @@ struct wal {
     struct mshm_figures *figures;
     uint64_t tag_base;
 
-    struct wal_segment current, left; /* left: closed when its sync has ended */
+    struct wal_segment current;
+    struct wal_segment left;          /* its sync is under way */
+    struct wal_segment closing;       /* left and synced; closed by the next job */
     struct wal_segment_header header; /* of current */
     struct wal_position left_end;
     bool left_syncing, header_syncing;
@@ -67,6 +70,8 @@ struct wal {
     struct prepare_job job;
     bool preparing, prepare_failed;
     uint64_t prepare_failed_ns;
+    uint64_t
+        wanted_size; /* bytes that the next segment must have for the record that waits for it */
 
     struct batch batches[2], *gather;
     uint64_t staged; /* bytes of the record being staged, 0 = none */
@@ -118,29 +123,53 @@ static int
 prepare_run(void *argument)
 {
     struct prepare_job *job = argument;
+    wal_segment_close(job->env, &job->closing);
     return wal_segment_prepare(job->env, &job->segment, job->number, job->size, job->map);
+}
+
+/* The first segment of an incarnation is small, so that a start is quick and a short life leaves little; each next one
+ * is twice as large, up to the configured size. */
+static uint64_t
+first_size(uint64_t segment_size)
+{
+    enum { SHARE = 16, LEAST = 1 << 20 };
+    uint64_t size = mshm_align_up(segment_size / SHARE, WAL_RECORDS_AT);
+    if (size < LEAST)
+        size = LEAST;
+    return size < segment_size ? size : segment_size;
+}
+
+static uint64_t
+next_size(const struct wal *wal)
+{
+    uint64_t size = wal->current.size * 2;
+    if (size < wal->wanted_size)
+        size = mshm_align_up(wal->wanted_size, WAL_RECORDS_AT);
+    return size < wal->options.segment_size ? size : wal->options.segment_size;
 }
 
 static void
 prepare_start(struct wal *wal)
 {
     wal->job = (struct prepare_job){.env = wal->env,
+                                    .closing = wal->closing,
                                     .number = wal->current.number + 1,
-                                    .size = wal->options.segment_size,
+                                    .size = next_size(wal),
                                     .map = wal->options.mapping};
+    wal->closing = (struct wal_segment){0};
     wal->preparing = true;
     wal->env->job_start(wal->env->context, prepare_run, &wal->job, wal->tag_base + TAG_PREPARE);
 }
 
-/* Starts to prepare the next segment when it is `needed` or when this one is a quarter full: early enough, and a broker
- * that serves a few commits and leaves does not leave an empty segment behind. After a full disk, tries again four times
- * a second. */
+/* Starts to prepare the next segment when it is `needed`, at once in an incarnation that has filled one, and in its
+ * first segment when a quarter is full: one that serves a few commits and leaves does not leave an empty segment behind.
+ * After a full disk, tries again four times a second. */
 static void
 prepare_tend(struct wal *wal, bool needed)
 {
     if (wal->preparing || wal->next.file != NULL)
         return;
-    if (!needed && wal->end < wal->current.size / 4)
+    if (!needed && wal->header.first_of_incarnation && wal->end < wal->current.size / 4)
         return;
     if (wal->prepare_failed &&
         wal->env->clock_ns(wal->env->context) - wal->prepare_failed_ns < PREPARE_RETRY_NS)
@@ -190,6 +219,15 @@ log_end(const struct wal *wal)
     return (struct wal_position){wal->current.number, wal->end};
 }
 
+/* Unmapping takes long: a job does it. */
+static void
+segment_retire(struct wal *wal)
+{
+    wal_segment_close(wal->env, &wal->closing);
+    wal->closing = wal->left;
+    wal->left = (struct wal_segment){0};
+}
+
 /* Takes the prepared segment into use. Nothing is gathered or in flight, and the syncs of the last change have ended. */
 static int
 segment_switch(struct wal *wal)
@@ -210,7 +248,7 @@ segment_switch(struct wal *wal)
         env->file_append(env->context, wal->left.file, end.offset, wal->batches[0].bytes, 0, true,
                          wal->tag_base + TAG_LEFT);
     } else {
-        wal_segment_close(env, &wal->left);
+        segment_retire(wal);
     }
     wal->header_syncing = true;
     env->file_append(env->context, wal->current.file, sizeof wal->header, wal->batches[0].bytes, 0,
@@ -258,7 +296,7 @@ wal_open(struct wal **wal, const struct wal_options *options, const struct env *
     if (status != MSHM_OK)
         goto fail;
     status = env_status(wal_segment_prepare(env, &made->current, start->next_segment,
-                                            options->segment_size, options->mapping));
+                                            first_size(options->segment_size), options->mapping));
     if (status != MSHM_OK)
         goto fail;
     status = header_write(made, &made->current, start->end);
@@ -284,6 +322,7 @@ wal_close(struct wal *wal)
     wal_segment_close(wal->env, &wal->current);
     wal_segment_close(wal->env, &wal->left);
     wal_segment_close(wal->env, &wal->next);
+    wal_segment_close(wal->env, &wal->closing);
     free(wal->batches[0].bytes);
     free(wal->batches[1].bytes);
     free(wal);
@@ -291,11 +330,13 @@ wal_close(struct wal *wal)
 
 /* --- staging --- */
 
-/* Finds room for a record of `size` bytes; closes the batch or the segment when it has to. */
+/* Finds room for a record of `size` bytes; closes the batch or the segment when it has to. A segment that was prepared
+ * before anybody knew of a large record may be too small for it: then it stays empty, and the record waits for one more. */
 static int
 stage_room(struct wal *wal, uint64_t size)
 {
     bool fits = wal->end + size <= wal->current.size;
+    wal->wanted_size = fits ? 0 : WAL_RECORDS_AT + size;
     if (wal->gather->size > 0 && (!fits || wal->gather->size + size > STAGED_MAX)) {
         int status = wal_flush(wal);
         if (status != MSHM_OK)
@@ -303,7 +344,10 @@ stage_room(struct wal *wal, uint64_t size)
         if (wal->gather->size > 0)
             return MSHM_BUSY;
     }
-    return fits ? MSHM_OK : segment_advance(wal);
+    int status = fits ? MSHM_OK : segment_advance(wal);
+    if (status == MSHM_OK && wal->end + size > wal->current.size)
+        return MSHM_BUSY;
+    return status;
 }
 
 void *
@@ -466,7 +510,7 @@ static int
 left_complete(struct wal *wal, int64_t result)
 {
     wal->left_syncing = false;
-    wal_segment_close(wal->env, &wal->left);
+    segment_retire(wal);
     if (result != 0)
         return fail(wal);
     mshm_counter_add(&wal->figures->counters.log_syncs, 1);

@@ -19,6 +19,7 @@ struct wal_position {
     uint64_t offset;
 };
 
+/* The first segment of an incarnation has a sixteenth of segment_size, at least 1 MiB; each next one is twice as large. */
 struct wal_options {
     uint64_t segment_size; /* bytes, >= 1 MiB in production; a test may take 64 KiB */
     bool mapping;          /* level OS through a mapping; else by write calls */
@@ -34,8 +35,8 @@ struct wal_start {
     uint8_t database_id[16];
 };
 
-/* Creates and syncs the first segment of this incarnation (header, zeros, directory) and starts preparing the next one
- * by a job. MSHM_FULL, MSHM_IO. Blocking: recovery only. `tag_base`: completions of the log carry tags
+/* Creates and syncs the first segment of this incarnation (header, zeros, directory); the next ones are prepared by jobs.
+ * MSHM_FULL, MSHM_IO. Blocking: recovery only. `tag_base`: completions of the log carry tags
  * [tag_base, tag_base + 16). */
 int wal_open(struct wal **wal, const struct wal_options *options, const struct env *env,
              const struct wal_start *start, struct mshm_figures *figures, uint64_t tag_base);

@@ -146,6 +146,59 @@ START_TEST(records_go_on_through_many_segments)
 }
 END_TEST
 
+/* A commit of `count` puts of 8000 bytes each; waits while the log is busy. */
+static void
+commit_large(uint32_t count)
+{
+    static const uint8_t value[8000];
+    int status;
+    uint8_t *ops;
+    uint64_t each = mshm_op_size(4, sizeof value), timestamp = ++fixture.timestamp;
+    while ((ops = wal_stage(fixture.wal, each * count, &status)) == NULL) {
+        ck_assert_int_eq(status, MSHM_BUSY);
+        ck_assert_int_eq(wal_flush(fixture.wal), MSHM_OK);
+        ck_assert_int_eq(fixture_poll(&fixture), MSHM_OK);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t key[4] = {(uint8_t)(i >> 24), (uint8_t)(i >> 16), (uint8_t)(i >> 8), (uint8_t)i};
+        mshm_op_write(ops + i * each, 1, MSHM_OP_PUT, key, sizeof key, value, sizeof value);
+    }
+    wal_stage_finish(fixture.wal, timestamp, 7, timestamp, count, true);
+    ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
+}
+
+static int
+count_records(void *argument, const struct wal_segment_header *segment,
+              const struct wal_record *record, const void *ops, uint64_t ops_size)
+{
+    (void)segment, (void)record, (void)ops, (void)ops_size;
+    ++*(uint64_t *)argument;
+    return MSHM_OK;
+}
+
+START_TEST(segments_grow_and_a_large_record_finds_one_that_holds_it)
+{
+    uint64_t count = 0;
+    ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
+    fixture.options.segment_size = 16 << 20;
+    ck_assert_int_eq(fixture_continue(&fixture), MSHM_OK);
+    ck_assert_uint_eq(sim_disk_find(sim_env_disk(fixture.sim), "wal/0000000000000002.log")->size,
+                      1 << 20);
+    commit_large(1);
+    commit_large(1900); /* 15 MB: neither the first nor a doubled segment holds it */
+    for (int i = 0; i < 300; i++)
+        commit_large(10);
+    sim_env_die(fixture.sim, true);
+    wal_close(fixture.wal);
+    fixture.wal = NULL;
+    sim_env_restart(fixture.sim);
+    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, count_records, &count, &fixture.end,
+                              fixture.why, sizeof fixture.why),
+                     MSHM_OK);
+    ck_assert_uint_eq(count, 302);
+}
+END_TEST
+
 START_TEST(file_system_without_mappings_is_served_by_calls)
 {
     ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
@@ -341,6 +394,7 @@ main(void)
     tcase_add_test(tests, staged_record_that_is_not_finished_leaves_nothing);
     tcase_add_test(tests, record_of_a_whole_segment_fits_and_a_larger_one_is_too_big);
     tcase_add_loop_test(tests, records_go_on_through_many_segments, 0, 2);
+    tcase_add_test(tests, segments_grow_and_a_large_record_finds_one_that_holds_it);
     tcase_add_test(tests, file_system_without_mappings_is_served_by_calls);
     tcase_add_test(tests, many_incarnations_make_one_log_and_leave_no_dead_segments);
     tcase_add_test(tests, incarnations_that_write_nothing_do_not_grow_the_log);
