@@ -3,12 +3,12 @@
  *
  * A plan is made in three steps, and only the first looks at the operations:
  *
- *   tree_plan.c     finds the leaf of each operation and decides: append, or rebuild the leaf
- *   tree_rebuild.c  lays out new frames for the leaves that are rebuilt, as many as they need
- *   tree_split.c    lays out new inner pages, level by level, for the leaves that became several
+ *   tree_plan.c                    finds the leaf of each operation and decides: append, or rebuild the leaf
+ *   tree_rebuild.c, tree_split.c   lay out new frames for the leaves that are rebuilt, as many as they need
+ *   tree_inner.c                   lays out new inner pages, level by level, for the leaves that became several
  *
  * Everything is built in frames that nobody knows yet; only the commit's timestamp is missing, which changes no size.
- * So tree_apply cannot fail: it fills in the timestamp, copies, and publishes.
+ * So tree_apply (tree_apply.c) cannot fail: it fills in the timestamp, copies, and publishes.
  *
  * Order of publication: first all pages with new pids, which nothing leads to yet; then the replaced pages from the top
  * of the tree downwards. At every moment each old frame is complete for the range of its fences, and each new frame for
@@ -188,6 +188,12 @@ plan_pages(struct tree_plan *plan)
     return plan->pages.data;
 }
 
+static inline bool
+plan_op_deletes(const struct mshm_op *op)
+{
+    return op->kind == MSHM_OP_DELETE || op->kind == MSHM_OP_DELETE_EXISTING;
+}
+
 /* --- tree_rebuild.c --- */
 struct group { /* the versions of one key */
     uint32_t first;
@@ -229,6 +235,15 @@ int rebuild_load(struct tree_plan *plan, const uint8_t *frame, uint32_t size,
 /* --- tree_split.c --- */
 /* Cuts the groups of a rebuild into pages and lays them out. */
 int split_leaf(struct rebuild *rebuild);
+
+/* --- tree_inner.c --- */
+/* Pids for `count` pages that replace one: the first keeps the pid, unless it is the root and there are several. */
+int split_pids(struct tree *tree, const struct tree_target *target, mshm_pid pid, mshm_pid *pids,
+               uint32_t count);
+/* Hands the borders between the pages of one to the level above: a new root, or the parent's list. */
+int split_borders(struct tree *tree, const struct tree_target *target, mshm_pid pid, unsigned level,
+                  const struct mshm_separator *separators, const mshm_pid *children,
+                  uint32_t count);
 /* Puts the plan's separators into the parents, level by level, up to the root. */
 int split_parents(struct tree *tree);
 

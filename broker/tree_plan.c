@@ -1,5 +1,4 @@
 /* tree_plan.c - preparing a commit and applying it. See tree_parts.h for the whole picture. */
-#include "kill_point.h"
 #include "tree_parts.h"
 
 enum {
@@ -212,12 +211,6 @@ op_check(const struct plan_leaf *leaf, const struct mshm_op *op, uint64_t hash,
     return MSHM_OK;
 }
 
-static bool
-op_deletes(const struct mshm_op *op)
-{
-    return op->kind == MSHM_OP_DELETE || op->kind == MSHM_OP_DELETE_EXISTING;
-}
-
 /* Operations ascend, so the next one often falls into the same leaf. */
 static bool
 leaf_covers(const struct plan_leaf *leaf, const struct mshm_op *op)
@@ -304,7 +297,7 @@ op_settle(struct planning *planning, const struct found *found)
         leaf->rebuild = leaf->needed > leaf->room || leaf->op_count > leaf->tail_room;
         planning->rebuild |= leaf->rebuild;
     }
-    planning->deletes &= op_deletes(op);
+    planning->deletes &= plan_op_deletes(op);
     return MSHM_OK;
 }
 
@@ -425,157 +418,6 @@ tree_cancel(struct tree *tree, struct tree_plan *plan)
     for (uint32_t i = plan->pids.count; i-- > 0;)
         frames_pid_free(tree->frames, pids[i]);
     plan->pages.count = plan->pids.count = 0;
-    plan->open = false;
-}
-
-/* --- applying --- */
-
-static struct mshm_version
-op_version(const struct mshm_op *op, mshm_timestamp timestamp)
-{
-    return (struct mshm_version){
-        .key = mshm_op_key(op),
-        .value = mshm_op_value(op),
-        .timestamp = timestamp,
-        .value_size = op_deletes(op) ? 0 : op->value_size,
-        .key_size = op->key_size,
-        .kind = op_deletes(op) ? MSHM_ENTRY_TOMBSTONE : MSHM_ENTRY_VALUE,
-    };
-}
-
-/* Remembers leaves that will need a rebuild soon, once, when they pass the mark. */
-static void
-leaf_remember(struct tree *tree, const struct plan_leaf *leaf)
-{
-    uint32_t mark = leaf->size / 16;
-    bool before = leaf->tail_room < TEND_PLACES || leaf->room < mark;
-    bool after = leaf->tail_room - leaf->op_count < TEND_PLACES || leaf->room - leaf->needed < mark;
-    if (before || !after || tree->tend_count == TEND_CAPACITY)
-        return;
-    uint32_t place = (tree->tend_first + tree->tend_count++) % TEND_CAPACITY;
-    tree->tend[place] = (struct tend_leaf){.target = leaf->target, .pid = leaf->pid};
-}
-
-static void
-leaf_append(struct tree *tree, const struct plan_leaf *leaf, mshm_timestamp timestamp)
-{
-    const struct plan_op *ops = (const struct plan_op *)tree->plan.ops.data + leaf->first_op;
-    for (uint32_t i = 0; i < leaf->op_count; i++) {
-        struct mshm_version version = op_version(ops[i].op, timestamp);
-        int status = mshm_leaf_append(leaf->frame, leaf->size, &version, ops[i].hash);
-        assert(status == MSHM_OK);
-        (void)status;
-        MACE_KILL_POINT("tree:append");
-    }
-    leaf_remember(tree, leaf);
-    mshm_counter_add(&tree->counters->appends, leaf->op_count);
-}
-
-static void
-page_build_leaf(const struct plan_page *page, mshm_timestamp timestamp)
-{
-    for (uint32_t i = 0; i < page->spec.count; i++)
-        if (page->versions[i].timestamp == PLAN_TIMESTAMP)
-            page->versions[i].timestamp = timestamp;
-    int status = mshm_leaf_build(page->frame, mshm_class_size(page->class), &page->spec);
-    assert(status == MSHM_OK); /* the size does not depend on the timestamp */
-    (void)status;
-}
-
-static void
-page_publish(struct tree *tree, const struct plan_page *page)
-{
-    unsigned hash = 0;
-    if (page->kind == MSHM_PAGE_LEAF)
-        hash = ((const struct mshm_page *)(const void *)page->frame)->hash_count;
-    frames_publish(tree->frames, page->pid,
-                   frames_word(tree->frames, page->frame, page->class, hash));
-}
-
-/* What a reader can meet after each step is told in tree_parts.h. */
-static void
-pages_publish(struct tree *tree, struct tree_plan *plan)
-{
-    const struct plan_page *pages = plan_pages(plan);
-    for (uint32_t i = plan->pages.count; i-- > 0;)
-        if (!pages[i].replaces && pages[i].kind != MSHM_PAGE_HISTORY) {
-            page_publish(tree, &pages[i]);
-            MACE_KILL_POINT("tree:split_right_published");
-        }
-    for (uint32_t i = plan->pages.count; i-- > 0;) {
-        const struct plan_page *page = &pages[i];
-        if (!page->replaces || page->kind == MSHM_PAGE_HISTORY)
-            continue;
-        page_publish(tree, page);
-        if (page->root)
-            MACE_KILL_POINT("tree:root_split");
-        else if (page->kind == MSHM_PAGE_INNER)
-            MACE_KILL_POINT("tree:split_parent_published");
-        else if (page->split)
-            MACE_KILL_POINT("tree:split_left_published");
-        else
-            MACE_KILL_POINT("tree:rebuild_published");
-        if (page->spec.history)
-            MACE_KILL_POINT("tree:history_published");
-    }
-}
-
-/* History frames that were taken in go after the leaves that led to them, so a bracket that may use the one may use the
- * other. */
-static void
-history_settle(struct tree *tree, struct tree_plan *plan)
-{
-    const AO_t *retired = plan->retired.data;
-    for (uint32_t i = 0; i < plan->retired.count; i++)
-        frames_retire(tree->frames, frames_address(tree->frames, retired[i]),
-                      mshm_map_class(retired[i]));
-    tree->pages_history -= plan->retired.count;
-    tree->history_bytes -= plan->history_loaded;
-    const struct plan_leaf *leaves = plan->leaves.data;
-    for (uint32_t i = 0; i < plan->leaves.count; i++)
-        if (leaves[i].rebuild && tree->history.count > 0)
-            history_forget(tree, leaves[i].pid);
-    const struct plan_page *pages = plan_pages(plan);
-    for (uint32_t i = 0; i < plan->pages.count; i++) {
-        if (pages[i].kind == MSHM_PAGE_LEAF && pages[i].history_bytes > 0)
-            history_note(tree, &pages[i]);
-        if (pages[i].kind == MSHM_PAGE_HISTORY) {
-            tree->pages_history++;
-            tree->history_bytes += mshm_class_size(pages[i].class);
-        }
-    }
-}
-
-static void
-plan_publish(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
-{
-    const struct plan_page *pages = plan_pages(plan);
-    for (uint32_t i = 0; i < plan->pages.count; i++)
-        if (pages[i].kind == MSHM_PAGE_LEAF)
-            page_build_leaf(&pages[i], timestamp);
-    pages_publish(tree, plan);
-    history_settle(tree, plan);
-    tree->pages_leaf += plan->leaf_added;
-    tree->pages_inner += plan->inner_added;
-    for (uint32_t i = 0; i < plan->pages.count; i++)
-        if (pages[i].level + 1u > tree->height)
-            tree->height = pages[i].level + 1u;
-    mshm_counter_add(&tree->counters->consolidations, plan->rebuilt);
-    mshm_counter_add(&tree->counters->splits, plan->splits_made);
-    mshm_counter_add(&tree->counters->versions_pruned, plan->pruned);
-    tree_report(tree);
-}
-
-void
-tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
-{
-    assert(plan->open);
-    const struct plan_leaf *leaves = plan->leaves.data;
-    for (uint32_t i = 0; i < plan->leaves.count; i++)
-        if (!leaves[i].rebuild)
-            leaf_append(tree, &leaves[i], timestamp);
-    if (plan->pages.count > 0)
-        plan_publish(tree, plan, timestamp);
     plan->open = false;
 }
 

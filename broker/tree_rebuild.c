@@ -87,7 +87,7 @@ merge_operations(struct rebuild *rebuild)
         return MSHM_NO_MEMORY;
     for (uint32_t i = 0; i < leaf->op_count; i++) {
         const struct mshm_op *op = ops[i].op;
-        bool deletes = op->kind == MSHM_OP_DELETE || op->kind == MSHM_OP_DELETE_EXISTING;
+        bool deletes = plan_op_deletes(op);
         list[i] = (struct mshm_version){
             .key = mshm_op_key(op),
             .value = mshm_op_value(op),
