@@ -26,6 +26,7 @@ enum bug {
     BUG_DROP_NOT_REPLAYED,
     BUG_REPLAY_STOPS_EARLY,
     BUG_SLEEPS_DEAF,
+    BUG_WAKE_FORGOTTEN,
     BUG_DISK_APPEND_UNSYNCED,
     BUG_DISK_FILE_SYNC,
     BUG_DISK_DIRECTORY_SYNC,
@@ -55,6 +56,7 @@ static const struct sim_bug bugs[] = {
     [BUG_DROP_NOT_REPLAYED - 1] = {"drop_not_replayed", "a dropped bucket comes back"},
     [BUG_REPLAY_STOPS_EARLY - 1] = {"replay_stops_early", "the last record is left out"},
     [BUG_SLEEPS_DEAF - 1] = {"sleeps_deaf", "the broker sleeps without telling the sessions"},
+    [BUG_WAKE_FORGOTTEN - 1] = {"wake_forgotten", "some waiters are not woken"},
     [BUG_DISK_APPEND_UNSYNCED - 1] = {"disk_append_unsynced", "an append ends without its sync"},
     [BUG_DISK_FILE_SYNC - 1] = {"disk_file_sync", "file_sync does nothing"},
     [BUG_DISK_DIRECTORY_SYNC - 1] = {"disk_directory_sync", "directory_sync does nothing"},
@@ -314,4 +316,14 @@ bool
 __wrap_core_sleep(struct core *core)
 {
     return planted == BUG_SLEEPS_DEAF || __real_core_sleep(core);
+}
+
+int __real_mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence);
+int __wrap_mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence);
+int
+__wrap_mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence)
+{
+    if (planted == BUG_WAKE_FORGOTTEN && sequence % 4 == 0)
+        return 0;
+    return __real_mshm_completion_waiter(session, sequence);
 }

@@ -8,7 +8,7 @@
 #include "sim/sim_bugs.h"
 #include "sim/sim_world.h"
 
-enum { SEEDS = 400 };
+enum { SEEDS = 1000 };
 
 /* In a child, because a bug may also end in a failed assertion: exit 0 = found, and the seed is told. */
 static void

@@ -163,6 +163,34 @@ request_new(struct sim_client *client)
     return request;
 }
 
+static unsigned int *
+waiting_word(struct sim_client *client, const struct sim_request *request)
+{
+    return &client->segment->waiting[(request->sequence - 1) % MSHM_RING_CAPACITY];
+}
+
+/* As mshm_completion_wait does before FUTEX_WAIT: false when the answer is there already. */
+static bool
+request_sleep(struct sim_client *client, const struct sim_request *request)
+{
+    int status;
+    mshm_timestamp timestamp;
+    AO_int_store(waiting_word(client, request), 1);
+    mshm_full_fence(); /* pairs with the fence between the broker's answers and its look at `waiting` */
+    return !mshm_completion_take(client->segment, request->sequence, &status, &timestamp);
+}
+
+void
+sim_client_wake(struct sim_client *client, const unsigned int *word)
+{
+    for (uint64_t i = client->taken; i < client->count; i++) {
+        struct sim_request *request = &client->requests[i];
+        unsigned place = (unsigned)((request->sequence - 1) % MSHM_RING_CAPACITY);
+        if (word == &client->segment->completions[place].done)
+            request->sleeping = false;
+    }
+}
+
 /* Publishes what stands in the newest request; takes it back when ring or arena have no room. */
 static bool
 request_publish(struct sim_client *client)
@@ -185,6 +213,8 @@ request_publish(struct sim_client *client)
     assert(request->sequence == client->count);
     client->flight++;
     client->doorbell = client->doorbell || wake != 0;
+    if (sim_chance(client->world, 30)) /* goes to sleep at once */
+        request->sleeping = request_sleep(client, request);
     return true;
 }
 
@@ -230,6 +260,9 @@ sim_client_harvest(struct sim_client *client)
                                                        &request->status, &request->timestamp)) {
             request->answered = true;
             client->flight--;
+            AO_int_store(waiting_word(client, request), 0);
+            if (request->sleeping && client->session != NULL && !sim_env_dead(client->world->sim))
+                sim_fail(client->world, "an answer was posted and its waiter is not woken");
             if (request->lane >= 0) {
                 mshm_snapshot_release(&client->segment->lanes[request->lane]);
                 client->lanes[request->lane] = (struct sim_lane){0};

@@ -58,8 +58,8 @@ model_key_bytes(unsigned key, uint8_t bytes[MODEL_KEY_MAX])
 void
 model_value_bytes(uint64_t write, uint32_t size, uint8_t *bytes)
 {
-    for (uint32_t i = 0; i < size; i++)
-        bytes[i] = (uint8_t)(i < 8 ? write >> 8 * i : write * 7 + i);
+    memset(bytes, (int)(write * 7 & 0xff), size);
+    memcpy(bytes, &write, size < sizeof write ? size : sizeof write);
 }
 
 static struct model_commit *

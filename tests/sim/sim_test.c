@@ -1,4 +1,4 @@
-/* mace_sim - runs simulated histories: mace_sim --seeds FROM COUNT [--verbose].
+/* mace_sim - runs simulated histories: mace_sim --seeds FROM COUNT [--bug NAME] [--verbose].
  *
  * A history follows from its seed alone; a failure names the seed, and the same command with it shows it again.
  */
@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kill_point.h"
+#include "sim/sim_bugs.h"
 #include "sim/sim_world.h"
 
 static void
@@ -64,7 +65,7 @@ points_print(const uint64_t *reached)
 static int
 usage(void)
 {
-    fprintf(stderr, "usage: mace_sim --seeds FROM COUNT [--verbose]\n");
+    fprintf(stderr, "usage: mace_sim --seeds FROM COUNT [--bug NAME] [--verbose]\n");
     return 2;
 }
 
@@ -79,6 +80,9 @@ main(int argc, char **argv)
             count = strtoull(argv[++i], NULL, 0);
         } else if (strcmp(argv[i], "--verbose") == 0) {
             verbose = true;
+        } else if (strcmp(argv[i], "--bug") == 0 && i + 1 < argc) {
+            if (!sim_bug_plant(argv[++i]))
+                return usage();
         } else {
             return usage();
         }

@@ -59,6 +59,15 @@ on_reply(void *argument, void *session_handle, const void *message, size_t size)
 }
 
 static void
+on_wake(void *argument, unsigned int *word)
+{
+    struct sim_world *world = argument;
+    for (int i = 0; i < SIM_CLIENTS; i++)
+        if (world->clients[i] != NULL)
+            sim_client_wake(world->clients[i], word);
+}
+
+static void
 on_session_free(void *argument, void *session_handle)
 {
     struct sim_world *world = argument;
@@ -462,8 +471,11 @@ world_serve(struct sim_world *world, bool last)
 bool
 sim_world_run(struct sim_world *world)
 {
-    struct sim_hooks hooks = {
-        .argument = world, .reply = on_reply, .session_free = on_session_free, .death = on_death};
+    struct sim_hooks hooks = {.argument = world,
+                              .wake = on_wake,
+                              .reply = on_reply,
+                              .session_free = on_session_free,
+                              .death = on_death};
     world->sim = sim_env_create(world->seed);
     world->random = sim_env_random(world->sim);
     sim_env_set_hooks(world->sim, &hooks);

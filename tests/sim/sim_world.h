@@ -26,7 +26,8 @@ struct sim_request {
     uint64_t sequence;
     unsigned kind; /* enum mshm_request_kind */
     bool sync, answered;
-    int lane; /* -1: none */
+    bool sleeping; /* in a futex wait for the answer, until woken */
+    int lane;      /* -1: none */
     int status;
     mshm_timestamp snapshot, timestamp;
     mshm_timestamp visible_before; /* at publication */
@@ -145,6 +146,7 @@ void sim_client_step(struct sim_client *client);
 /* Takes all answers that are there. Touches nothing of the core. */
 void sim_client_harvest(struct sim_client *client);
 void sim_client_reply(struct sim_client *client, const void *message, size_t size);
+void sim_client_wake(struct sim_client *client, const unsigned int *word);
 void sim_client_die(struct sim_client *client);
 /* Frees memory; the broker must have forgotten it, or be gone. Its requests go to world->past. */
 void sim_client_free(struct sim_client *client);
