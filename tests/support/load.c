@@ -284,7 +284,9 @@ load_open(const struct load_worker *worker)
     int status;
 
     mace_options_init(&options);
-    options.start_broker = worker->start_broker;
+    options.start_broker = worker->broker_path != NULL;
+    options.broker_path = worker->broker_path;
+    options.idle_exit_ms = 3000;
     options.durability = MACE_OS;
     options.connect_timeout_ms = 60000;
     options.cache_size = UINT64_C(64) << 20;

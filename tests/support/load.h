@@ -54,7 +54,8 @@ struct load_worker {
     unsigned pause_us; /* between transactions */
     uint64_t limit;    /* transactions; 0 = until stop */
     uint64_t seed;
-    int start_broker; /* 1: attach starts brokers; 0: the driver does */
+    const char *
+        broker_path; /* what attaching starts when nobody answers; NULL: nothing, the driver does */
 };
 /* For worker_start; argument: struct load_worker. Levels SYNC and OS, synchronous and by ticket, through broker losses. */
 void load_worker_run(int channel, void *argument);

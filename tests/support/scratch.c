@@ -46,6 +46,16 @@ scratch_join(char joined[SCRATCH_PATH], const char *path, const char *name)
     require(size > 0 && size < SCRATCH_PATH, "%s/%s is too long", path, name);
 }
 
+void
+scratch_script(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
+
+    require(fd >= 0, "%s: %s", path, strerror(errno));
+    require(write(fd, text, strlen(text)) == (ssize_t)strlen(text), "%s", strerror(errno));
+    close(fd);
+}
+
 static void
 scratch_copy_file(const char *from, const char *to)
 {
