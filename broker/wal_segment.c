@@ -31,7 +31,7 @@ wal_segment_parse(const char *entry, uint64_t *number)
             return false;
         value = value << 4 | digit;
     }
-    if (strcmp(entry + 16, ".log") != 0 || value == 0)
+    if (strcmp(entry + 16, ".log") != 0 || value == 0 || value > UINT32_MAX)
         return false;
     *number = value;
     return true;

@@ -6,68 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPERATIONS_MAX = 16, FILES_MAX = 64 };
-
-struct env_file {
-    struct sim_inode *inode;
-    bool writable;
-    bool busy; /* an append is under way */
-};
-
-enum operation_kind { OPERATION_NONE, OPERATION_APPEND, OPERATION_JOB };
-enum operation_phase { PHASE_WAITS, PHASE_WRITTEN, PHASE_SYNCING, PHASE_ENDED, PHASE_REPORTED };
-
-/* Something under way: its next step happens at `due`. */
-struct operation {
-    enum operation_kind kind;
-    enum operation_phase phase;
-    uint64_t due, tag;
-    int64_t result;
-    struct env_file *file;
-    uint64_t offset;
-    const void *from;
-    size_t size;
-    bool sync;
-    uint64_t sum; /* of the bytes: they must not change meanwhile */
-    struct sim_snapshot snapshot;
-    int (*job)(void *argument);
-    void *argument;
-};
-
-struct sim_env {
-    struct env interface;
-    struct sim_hooks hooks;
-    struct sim_random random;
-    struct sim_disk *disk, *survivor;
-    struct operation operations[OPERATIONS_MAX];
-    struct env_file *files[FILES_MAX]; /* open ones */
-    uint64_t now, calls;
-    uint64_t die_at; /* calls; 0: not */
-    bool die_power_cut, dead;
-    unsigned fail_mask;
-    uint64_t fail_nth;
-    int fail_error;
-    bool failed, full, mapping, verbose;
-    uint64_t store_limit, store_backed;
-    enum sim_lie lie;
-};
+#include "sim/sim_env_parts.h"
 
 /* --- death and faults --- */
-
-/* An append that was under way may have been written, in part or not at all. */
-static void
-operations_tear(struct sim_env *sim)
-{
-    for (int i = 0; i < OPERATIONS_MAX; i++) {
-        struct operation *operation = &sim->operations[i];
-        if (operation->kind != OPERATION_APPEND || operation->phase != PHASE_WAITS)
-            continue;
-        size_t sectors = operation->size / SIM_SECTOR + 1;
-        size_t size = sim_random_below(&sim->random, sectors + 1) * SIM_SECTOR;
-        sim_inode_write(operation->file->inode, operation->offset, operation->from,
-                        size < operation->size ? size : operation->size);
-    }
-}
 
 void
 sim_env_die(struct sim_env *sim, bool power_cut)
@@ -77,13 +18,12 @@ sim_env_die(struct sim_env *sim, bool power_cut)
     sim->dead = true;
     if (sim->hooks.death != NULL)
         sim->hooks.death(sim->hooks.argument);
-    operations_tear(sim);
+    sim_operations_tear(sim);
     sim->survivor = sim_disk_survivor(sim->disk, power_cut);
 }
 
-/* Every call comes by here: 0, or the error that it has to return. */
-static int
-call_begin(struct sim_env *sim, enum sim_call call)
+int
+sim_call_begin(struct sim_env *sim, unsigned call)
 {
     if (sim->dead)
         return -EIO;
@@ -108,7 +48,7 @@ sim_open(void *context, const char *name, unsigned flags, struct env_file **file
 {
     struct sim_env *sim = context;
     struct sim_inode *inode = NULL;
-    int result = call_begin(sim, SIM_CALL_OPEN);
+    int result = sim_call_begin(sim, SIM_CALL_OPEN);
     if (result != 0)
         return result;
     if ((flags & ENV_OPEN_CREATE) != 0) {
@@ -123,9 +63,9 @@ sim_open(void *context, const char *name, unsigned flags, struct env_file **file
             return -ENOENT;
     }
     size_t slot = 0;
-    while (slot < FILES_MAX && sim->files[slot] != NULL)
+    while (slot < SIM_FILES && sim->files[slot] != NULL)
         slot++;
-    assert(slot < FILES_MAX); /* more would be a leak */
+    assert(slot < SIM_FILES); /* more would be a leak */
     struct env_file *opened = calloc(1, sizeof *opened);
     assert(opened != NULL);
     opened->inode = inode;
@@ -141,17 +81,10 @@ sim_close(void *context, struct env_file *file)
 {
     struct sim_env *sim = context;
     assert(!file->busy || sim->dead);
-    for (size_t i = 0; i < FILES_MAX; i++)
+    for (size_t i = 0; i < SIM_FILES; i++)
         if (sim->files[i] == file)
             sim->files[i] = NULL;
-    for (int i = 0; i < OPERATIONS_MAX; i++) {
-        struct operation *operation = &sim->operations[i];
-        if (operation->kind == OPERATION_APPEND && operation->file == file) {
-            if (operation->snapshot.copies != NULL || operation->phase == PHASE_SYNCING)
-                sim_sync_forget(file->inode, &operation->snapshot);
-            *operation = (struct operation){.kind = OPERATION_NONE};
-        }
-    }
+    sim_operations_forget(sim, file);
     sim_inode_release(sim->disk, file->inode);
     free(file);
 }
@@ -160,7 +93,7 @@ static int64_t
 sim_size(void *context, struct env_file *file)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_READ);
+    int result = sim_call_begin(sim, SIM_CALL_READ);
     return result != 0 ? result : (int64_t)file->inode->size;
 }
 
@@ -168,7 +101,7 @@ static int64_t
 sim_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_READ);
+    int result = sim_call_begin(sim, SIM_CALL_READ);
     if (result != 0)
         return result;
     if (offset >= file->inode->size)
@@ -184,7 +117,7 @@ sim_write(void *context, struct env_file *file, uint64_t offset, const void *fro
 {
     struct sim_env *sim = context;
     assert(file->writable);
-    int result = call_begin(sim, SIM_CALL_WRITE);
+    int result = sim_call_begin(sim, SIM_CALL_WRITE);
     if (result != 0)
         return result;
     if (sim->full && offset + size > file->inode->size)
@@ -201,10 +134,10 @@ sim_sync(void *context, struct env_file *file)
     if (sim->dead)
         return -EIO;
     if (sim->lie == SIM_LIE_FILE_SYNC)
-        return call_begin(sim, SIM_CALL_SYNC);
+        return sim_call_begin(sim, SIM_CALL_SYNC);
     assert(!file->busy);
     sim_sync_begin(file->inode, &snapshot);
-    int result = call_begin(sim, SIM_CALL_SYNC);
+    int result = sim_call_begin(sim, SIM_CALL_SYNC);
     if (result == 0)
         sim_sync_end(file->inode, &snapshot);
     else if (sim->dead)
@@ -218,7 +151,7 @@ static int
 sim_preallocate(void *context, struct env_file *file, uint64_t size)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_PREALLOCATE);
+    int result = sim_call_begin(sim, SIM_CALL_PREALLOCATE);
     if (result != 0)
         return result;
     if (sim->full)
@@ -233,7 +166,7 @@ static int
 sim_rename(void *context, const char *from, const char *to)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_NAMES);
+    int result = sim_call_begin(sim, SIM_CALL_NAMES);
     return result != 0 ? result : sim_disk_rename(sim->disk, from, to);
 }
 
@@ -241,7 +174,7 @@ static int
 sim_remove(void *context, const char *name)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_NAMES);
+    int result = sim_call_begin(sim, SIM_CALL_NAMES);
     return result != 0 ? result : sim_disk_remove(sim->disk, name);
 }
 
@@ -249,7 +182,7 @@ static int
 sim_directory_create(void *context, const char *name)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_NAMES);
+    int result = sim_call_begin(sim, SIM_CALL_NAMES);
     if (result == 0 && sim->full && !sim_disk_is_directory(sim->disk, name))
         result = -ENOSPC;
     return result != 0 ? result : sim_disk_create_directory(sim->disk, name);
@@ -259,7 +192,7 @@ static int
 sim_directory_sync(void *context, const char *name)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_DIRECTORY_SYNC);
+    int result = sim_call_begin(sim, SIM_CALL_DIRECTORY_SYNC);
     if (result == 0 && sim->lie != SIM_LIE_DIRECTORY_SYNC)
         sim_disk_sync_directory(sim->disk, name);
     return result;
@@ -270,7 +203,7 @@ sim_directory_list(void *context, const char *name, int (*each)(const char *name
                    void *argument)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_READ);
+    int result = sim_call_begin(sim, SIM_CALL_READ);
     return result != 0 ? result : sim_disk_list(sim->disk, name, each, argument);
 }
 
@@ -278,7 +211,7 @@ static int
 sim_map(void *context, struct env_file *file, uint64_t size, void **address)
 {
     struct sim_env *sim = context;
-    int result = call_begin(sim, SIM_CALL_MAP);
+    int result = sim_call_begin(sim, SIM_CALL_MAP);
     if (result != 0)
         return result;
     if (!sim->mapping)
@@ -295,177 +228,6 @@ sim_unmap(void *context, void *address, uint64_t size)
     (void)context;
     (void)address;
     (void)size;
-}
-
-/* --- the scheduler --- */
-
-/* Short waits mostly, long ones now and then. */
-static uint64_t
-latency(struct sim_env *sim, uint64_t usual_ns)
-{
-    uint64_t ns = 1 + sim_random_below(&sim->random, usual_ns);
-    return sim_random_chance(&sim->random, 5) ? ns * 20 : ns;
-}
-
-static struct operation *
-operation_new(struct sim_env *sim, enum operation_kind kind, uint64_t tag)
-{
-    int slot = 0;
-    while (slot < OPERATIONS_MAX && sim->operations[slot].kind != OPERATION_NONE)
-        slot++;
-    assert(slot < OPERATIONS_MAX);
-    struct operation *operation = &sim->operations[slot];
-    *operation = (struct operation){.kind = kind, .tag = tag};
-    operation->due = sim->now + latency(sim, 30000);
-    return operation;
-}
-
-static uint64_t
-bytes_sum(const void *bytes, size_t size)
-{
-    const uint8_t *at = bytes;
-    uint64_t sum = size;
-    for (size_t i = 0; i < size; i++)
-        sum = sum * 31 + at[i];
-    return sum;
-}
-
-static void
-sim_append(void *context, struct env_file *file, uint64_t offset, const void *from, size_t size,
-           bool sync, uint64_t tag)
-{
-    struct sim_env *sim = context;
-    assert(file->writable && !file->busy);
-    struct operation *operation = operation_new(sim, OPERATION_APPEND, tag);
-    operation->file = file;
-    operation->offset = offset;
-    operation->from = from;
-    operation->size = size;
-    operation->sync = sync;
-    operation->sum = bytes_sum(from, size);
-    file->busy = true;
-    (void)call_begin(sim, 0);
-}
-
-static void
-sim_job_start(void *context, int (*job)(void *argument), void *argument, uint64_t tag)
-{
-    struct sim_env *sim = context;
-    struct operation *operation = operation_new(sim, OPERATION_JOB, tag);
-    operation->job = job;
-    operation->argument = argument;
-}
-
-static void
-append_write(struct sim_env *sim, struct operation *operation)
-{
-    size_t size = operation->size;
-    assert(bytes_sum(operation->from, size) == operation->sum);
-    if (sim->lie == SIM_LIE_SHORT_APPEND && size > 4 * SIM_SECTOR)
-        size -= SIM_SECTOR;
-    struct sim_inode *inode = operation->file->inode;
-    if (operation->sync && sim->lie == SIM_LIE_SYNC_BEFORE_WRITE)
-        sim_sync_begin(inode, &operation->snapshot);
-    operation->result = size > 0 ? call_begin(sim, SIM_CALL_WRITE) : 0;
-    if (sim->dead)
-        return;
-    if (operation->result != 0) /* something may have gone through */
-        size = sim_random_below(&sim->random, size + 1);
-    sim_inode_write(inode, operation->offset, operation->from, size);
-    if (operation->result != 0 && sim->lie == SIM_LIE_APPEND_ERROR)
-        operation->result = 0;
-    operation->phase = operation->sync && operation->result == 0 ? PHASE_WRITTEN : PHASE_ENDED;
-    if (sim->lie == SIM_LIE_APPEND_UNSYNCED ||
-        (sim->lie == SIM_LIE_EMPTY_APPEND && operation->size == 0))
-        operation->phase = PHASE_ENDED;
-    if (operation->result != 0 && sim->lie == SIM_LIE_SYNC_BEFORE_WRITE && operation->sync)
-        sim_sync_forget(inode, &operation->snapshot);
-}
-
-static void
-append_sync_end(struct sim_env *sim, struct operation *operation)
-{
-    struct sim_inode *inode = operation->file->inode;
-    operation->result = call_begin(sim, SIM_CALL_SYNC);
-    if (sim->dead)
-        return;
-    if (operation->result == 0)
-        sim_sync_end(inode, &operation->snapshot);
-    else
-        sim_sync_fail(sim->disk, inode, &operation->snapshot);
-    if (sim->lie == SIM_LIE_APPEND_ERROR)
-        operation->result = 0;
-    operation->phase = PHASE_ENDED;
-}
-
-/* The next step of what is under way. */
-static void
-operation_step(struct sim_env *sim, struct operation *operation)
-{
-    if (operation->kind == OPERATION_JOB) {
-        operation->result = operation->job(operation->argument);
-        operation->phase = PHASE_ENDED;
-        operation->due = sim->now + latency(sim, 100000);
-        return;
-    }
-    switch (operation->phase) {
-    case PHASE_WAITS:
-        append_write(sim, operation);
-        operation->due = sim->now + latency(sim, 10000);
-        break;
-    case PHASE_WRITTEN:
-        if (sim->lie != SIM_LIE_SYNC_BEFORE_WRITE)
-            sim_sync_begin(operation->file->inode, &operation->snapshot);
-        operation->phase = PHASE_SYNCING;
-        operation->due = sim->now + latency(sim, 200000);
-        break;
-    default:
-        append_sync_end(sim, operation);
-        operation->due = sim->now + latency(sim, 10000);
-        break;
-    }
-}
-
-static struct operation *
-operation_due(struct sim_env *sim)
-{
-    struct operation *due = NULL;
-    for (int i = 0; i < OPERATIONS_MAX; i++) {
-        struct operation *operation = &sim->operations[i];
-        if (operation->kind == OPERATION_NONE || operation->due > sim->now)
-            continue;
-        if (due == NULL || operation->due < due->due)
-            due = operation;
-    }
-    return due;
-}
-
-static unsigned
-sim_poll(void *context, struct env_completion *completions, unsigned capacity)
-{
-    struct sim_env *sim = context;
-    unsigned count = 0;
-    sim->now += 200; /* a turn takes time, so that a loop that only polls gets on */
-    for (int i = 0; i < OPERATIONS_MAX && sim->dead && count < capacity; i++) {
-        if (sim->operations[i].kind == OPERATION_NONE || sim->operations[i].phase == PHASE_REPORTED)
-            continue;
-        sim->operations[i].phase = PHASE_REPORTED;
-        completions[count++] = (struct env_completion){sim->operations[i].tag, -EIO};
-    }
-    while (count < capacity && !sim->dead) {
-        struct operation *operation = operation_due(sim);
-        if (operation == NULL)
-            break;
-        if (operation->phase != PHASE_ENDED) {
-            operation_step(sim, operation);
-            continue;
-        }
-        completions[count++] = (struct env_completion){operation->tag, operation->result};
-        if (operation->kind == OPERATION_APPEND)
-            operation->file->busy = false;
-        operation->kind = OPERATION_NONE;
-    }
-    return count;
 }
 
 /* --- the rest --- */
@@ -576,16 +338,10 @@ sim_env_create(uint64_t seed)
 }
 
 static void
-operations_forget(struct sim_env *sim)
+process_forget(struct sim_env *sim)
 {
-    for (int i = 0; i < OPERATIONS_MAX; i++) {
-        struct operation *operation = &sim->operations[i];
-        if (operation->kind == OPERATION_APPEND &&
-            (operation->snapshot.copies != NULL || operation->phase == PHASE_SYNCING))
-            sim_sync_forget(operation->file->inode, &operation->snapshot);
-        *operation = (struct operation){.kind = OPERATION_NONE};
-    }
-    for (size_t i = 0; i < FILES_MAX; i++) {
+    sim_operations_forget(sim, NULL);
+    for (size_t i = 0; i < SIM_FILES; i++) {
         if (sim->files[i] == NULL)
             continue;
         sim_inode_release(sim->disk, sim->files[i]->inode);
@@ -599,7 +355,7 @@ sim_env_destroy(struct sim_env *sim)
 {
     if (sim == NULL)
         return;
-    operations_forget(sim);
+    process_forget(sim);
     sim_disk_destroy(sim->disk);
     sim_disk_destroy(sim->survivor);
     free(sim);
@@ -609,7 +365,7 @@ void
 sim_env_restart(struct sim_env *sim)
 {
     assert(sim->dead);
-    operations_forget(sim);
+    process_forget(sim);
     sim_disk_destroy(sim->disk);
     sim->disk = sim->survivor;
     sim->survivor = NULL;
@@ -665,7 +421,7 @@ sim_env_advance(struct sim_env *sim, uint64_t ns)
 bool
 sim_env_busy(const struct sim_env *sim)
 {
-    for (int i = 0; i < OPERATIONS_MAX; i++)
+    for (int i = 0; i < SIM_OPERATIONS; i++)
         if (sim->operations[i].kind != OPERATION_NONE)
             return true;
     return false;

@@ -153,6 +153,15 @@ void sim_client_free(struct sim_client *client);
 /* One put or delete at level SYNC, waited for: its status. */
 int sim_client_demand(struct sim_client *client, unsigned key, bool put);
 
+/* A living bucket's id, by chance. */
+uint32_t sim_bucket_choose(struct sim_world *world);
+
+/* sim_reader.c. A get in the lane's snapshot, or (lane < 0) a one-call get; a whole walk; a reader that stops. */
+void sim_read_key(struct sim_client *client, int lane);
+void sim_scan(struct sim_client *client, int lane);
+void sim_bracket_open(struct sim_client *client, unsigned index);
+void sim_bracket_end(struct sim_client *client, unsigned index);
+
 /* sim_check.c */
 void sim_check_answer(struct sim_client *client, struct sim_request *request);
 /* Applies what is known and judges what was claimed. */

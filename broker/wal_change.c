@@ -1,0 +1,185 @@
+/* wal_change.c - from one segment of the log to the next. See wal_parts.h for the whole picture. */
+#include <stdlib.h>
+
+#include "env_status.h"
+#include "kill_point.h"
+#include "mshm/status.h"
+#include "wal_parts.h"
+
+#define PREPARE_RETRY_NS UINT64_C(250000000)
+
+static int
+prepare_run(void *argument)
+{
+    struct wal_prepare *job = argument;
+    wal_segment_close(job->env, &job->closing);
+    return wal_segment_prepare(job->env, &job->segment, job->number, job->size, job->map);
+}
+
+/* The first segment of an incarnation is small, so that a start is quick and a short life leaves little; each next one
+ * is twice as large, up to the configured size. */
+static uint64_t
+first_size(uint64_t segment_size)
+{
+    enum { SHARE = 16, LEAST = 1 << 20 };
+    uint64_t size = mshm_align_up(segment_size / SHARE, WAL_RECORDS_AT);
+    if (size < LEAST)
+        size = LEAST;
+    return size < segment_size ? size : segment_size;
+}
+
+static uint64_t
+next_size(const struct wal *wal)
+{
+    uint64_t size = wal->current.size * 2;
+    if (size < wal->wanted_size)
+        size = mshm_align_up(wal->wanted_size, WAL_RECORDS_AT);
+    return size < wal->options.segment_size ? size : wal->options.segment_size;
+}
+
+static void
+prepare_start(struct wal *wal)
+{
+    wal->job = (struct wal_prepare){.env = wal->env,
+                                    .closing = wal->closing,
+                                    .number = wal->current.number + 1,
+                                    .size = next_size(wal),
+                                    .map = wal->options.mapping};
+    wal->closing = (struct wal_segment){0};
+    wal->preparing = true;
+    wal->env->job_start(wal->env->context, prepare_run, &wal->job, wal->tag_base + WAL_TAG_PREPARE);
+}
+
+/* Starts to prepare the next segment when it is `needed`, at once in an incarnation that has filled one, and in its
+ * first segment when a quarter is full: one that serves a few commits and leaves does not leave an empty segment behind.
+ * After a full disk, tries again four times a second. */
+void
+wal_prepare_tend(struct wal *wal, bool needed)
+{
+    if (wal->preparing || wal->next.file != NULL)
+        return;
+    if (!needed && wal->header.first_of_incarnation && wal->end < wal->current.size / 4)
+        return;
+    if (wal->prepare_failed &&
+        wal->env->clock_ns(wal->env->context) - wal->prepare_failed_ns < PREPARE_RETRY_NS)
+        return;
+    prepare_start(wal);
+}
+
+int
+wal_prepare_complete(struct wal *wal, int64_t result)
+{
+    wal->preparing = false;
+    if (result == 0) {
+        wal->next = wal->job.segment;
+        wal->prepare_failed = false;
+        mshm_counter_add(&wal->figures->counters.log_segments, 1);
+        return MSHM_OK;
+    }
+    if (!env_error_passes(result))
+        return wal_fail(wal);
+    if (!wal->prepare_failed)
+        wal->env->log(wal->env->context, ENV_LOG_WARNING,
+                      "no room to prepare the next log segment; trying again");
+    wal->prepare_failed = true;
+    wal->prepare_failed_ns = wal->env->clock_ns(wal->env->context);
+    return MSHM_OK;
+}
+
+static int
+header_write(struct wal *wal, const struct wal_segment *segment, struct wal_position continues)
+{
+    wal->header.segment = segment->number;
+    wal->header.segment_size = segment->size;
+    wal->header.salt = wal->env->random(wal->env->context);
+    wal->header.continues_timestamp = wal->timestamp;
+    wal->header.continues_crc = wal->chain;
+    wal->header.continues_segment = continues.segment;
+    wal->header.continues_offset = continues.offset;
+    wal_header_seal(&wal->header);
+    int result =
+        wal->env->file_write(wal->env->context, segment->file, 0, &wal->header, sizeof wal->header);
+    return result == 0 ? MSHM_OK : wal_fail(wal);
+}
+
+/* Unmapping takes long: a job does it. */
+static void
+segment_retire(struct wal *wal)
+{
+    wal_segment_close(wal->env, &wal->closing);
+    wal->closing = wal->left;
+    wal->left = (struct wal_segment){0};
+}
+
+/* Takes the prepared segment into use. Nothing is gathered or in flight, and the syncs of the last change have ended. */
+static int
+segment_switch(struct wal *wal)
+{
+    const struct env *env = wal->env;
+    struct wal_position end = wal_log_end(wal);
+    wal->header.first_of_incarnation = 0;
+    int status = header_write(wal, &wal->next, end);
+    if (status != MSHM_OK)
+        return status;
+    wal->left = wal->current;
+    wal->current = wal->next;
+    wal->next = (struct wal_segment){0};
+    wal->end = WAL_RECORDS_AT;
+    if (wal_position_before(wal->durable, end)) {
+        wal->left_syncing = true;
+        wal->left_end = end;
+        env->file_append(env->context, wal->left.file, end.offset, wal->batches[0].bytes, 0, true,
+                         wal->tag_base + WAL_TAG_LEFT);
+    } else {
+        segment_retire(wal);
+    }
+    wal->header_syncing = true;
+    env->file_append(env->context, wal->current.file, sizeof wal->header, wal->batches[0].bytes, 0,
+                     true, wal->tag_base + WAL_TAG_HEADER);
+    MACE_KILL_POINT("wal:segment_switched");
+    return MSHM_OK;
+}
+
+int
+wal_change(struct wal *wal)
+{
+    if (wal->flight.active || wal->left_syncing || wal->header_syncing)
+        return MSHM_BUSY;
+    if (wal->next.file == NULL) {
+        wal_prepare_tend(wal, true);
+        return wal->preparing ? MSHM_BUSY : MSHM_FULL;
+    }
+    return segment_switch(wal);
+}
+
+int
+wal_left_complete(struct wal *wal, int64_t result)
+{
+    wal->left_syncing = false;
+    segment_retire(wal);
+    if (result != 0)
+        return wal_fail(wal);
+    mshm_counter_add(&wal->figures->counters.log_syncs, 1);
+    if (wal_position_before(wal->durable, wal->left_end))
+        wal->durable = wal->left_end;
+    return MSHM_OK;
+}
+
+int
+wal_change_first(struct wal *wal, const struct wal_start *start)
+{
+    const struct env *env = wal->env;
+    int status = env_status(wal_segment_prepare(env, &wal->current, start->next_segment,
+                                                first_size(wal->options.segment_size),
+                                                wal->options.mapping));
+    if (status != MSHM_OK)
+        return status;
+    wal->end = WAL_RECORDS_AT;
+    wal->header.first_of_incarnation = 1;
+    status = header_write(wal, &wal->current, start->end);
+    if (status == MSHM_OK)
+        status = env_status(env->file_sync(env->context, wal->current.file));
+    if (status == MSHM_OK)
+        mshm_counter_add(&wal->figures->counters.log_segments, 1);
+    return status;
+}
