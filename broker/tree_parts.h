@@ -44,6 +44,7 @@ struct plan_leaf {
     uint32_t needed, room; /* bytes of tail entries */
     uint32_t tail_room;    /* entries */
     bool rebuild;
+    bool puts;          /* some operation is not a delete */
     bool whole_history; /* the rebuild takes all history in, to prune it */
 };
 
@@ -128,6 +129,8 @@ struct history_set {
 };
 
 enum { TEND_CAPACITY = 256, TEND_PLACES = 8 };
+/* Leaves for idle times: with more entries in their tails than are not worth a rebuild. */
+enum { TIDY_CAPACITY = 1 << 17, TIDY_TAIL = 4 };
 struct tend_leaf {
     struct tree_target target;
     mshm_pid pid;
@@ -154,6 +157,9 @@ struct tree {
     uint64_t swept_ns;   /* when that was */
     uint64_t pressed_ns; /* when the history was last gone through because the cache was full */
     bool sweeping;
+    mshm_pid *
+        tidy; /* TIDY_CAPACITY leaves whose tails passed TIDY_TAIL, oldest first; may name one twice */
+    uint32_t tidy_first, tidy_count;
 };
 
 /* --- tree.c --- */
@@ -195,6 +201,11 @@ plan_op_deletes(const struct mshm_op *op)
 }
 
 /* --- tree_rebuild.c --- */
+/* What a rebuild notes in a version's `reserved`. */
+enum {
+    VERSION_RECENT = 1, /* it came from the tail or from the plan */
+    VERSION_KNOWN = 2,  /* its key was in the base, or in history: not a new key */
+};
 struct group { /* the versions of one key */
     uint32_t first;
     uint32_t before; /* estimated bytes of the groups before this one */
@@ -211,7 +222,10 @@ struct rebuild {
     uint32_t out_count;
     struct group *groups; /* and one more behind the last */
     uint32_t group_count;
-    uint32_t tail_count;   /* versions that came from the tail or are new */
+    uint32_t tail_count;  /* versions that came from the tail or are new */
+    uint32_t fresh_count; /* new keys */
+    uint32_t fresh_first, fresh_last;
+    uint32_t limit;        /* bytes that a page may take after a rebuild in no particular order */
     AO_t rest;             /* history that was not taken in, and stays as it is */
     uint64_t loaded_bytes; /* of history frames that were taken in */
     uint64_t former_bytes; /* of all history frames of the leaf */
@@ -266,5 +280,8 @@ uint64_t history_known(const struct tree *tree, mshm_pid pid);
 uint32_t history_retire(struct tree *tree, mshm_pid pid, AO_t word);
 /* Goes on through the leaves whose history may have become smaller; true when more is left. */
 bool history_sweep(struct tree *tree, unsigned budget);
+
+/* tree_tidy.c: this leaf's tail has just passed TIDY_TAIL entries. */
+void tidy_remember(struct tree *tree, mshm_pid pid);
 
 #endif

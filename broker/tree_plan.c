@@ -297,7 +297,8 @@ op_settle(struct planning *planning, const struct found *found)
         leaf->rebuild = leaf->needed > leaf->room || leaf->op_count > leaf->tail_room;
         planning->rebuild |= leaf->rebuild;
     }
-    planning->deletes &= plan_op_deletes(op);
+    leaf->puts |= !plan_op_deletes(op);
+    planning->deletes &= !leaf->puts;
     return MSHM_OK;
 }
 

@@ -37,9 +37,9 @@ rebuild_load(struct tree_plan *plan, const uint8_t *frame, uint32_t size,
     int loaded = mshm_leaf_versions(frame, size, list, capacity, keys, keys ? key_bytes : 0);
     if (loaded < 0)
         return MSHM_CORRUPT;
-    /* `reserved` marks what is newer than the base: the value of a tail entry stands behind the base's end. */
+    /* The value of a tail entry stands behind the base's end. */
     for (int i = 0; i < loaded; i++)
-        list[i].reserved = list[i].value > frame + end;
+        list[i].reserved = list[i].value > frame + end ? VERSION_RECENT : 0;
     *versions = list;
     *count = (uint32_t)loaded;
     return MSHM_OK;
@@ -95,7 +95,7 @@ merge_operations(struct rebuild *rebuild)
             .value_size = deletes ? 0 : op->value_size,
             .key_size = op->key_size,
             .kind = deletes ? MSHM_ENTRY_TOMBSTONE : MSHM_ENTRY_VALUE,
-            .reserved = 1,
+            .reserved = VERSION_RECENT,
         };
     }
     rebuild->versions =
@@ -127,6 +127,16 @@ same_key(const struct mshm_version *a, const struct mshm_version *b)
            (a->key == b->key || memcmp(a->key, b->key, a->key_size) == 0);
 }
 
+/* Was the key there before the last rebuild of its leaf? */
+static bool
+known_key(const struct mshm_version *versions, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (versions[i].reserved != VERSION_RECENT)
+            return true;
+    return false;
+}
+
 /* Drops what nobody can read. A key whose newest version is a droppable tombstone goes altogether, but only when all of
  * its history is here: an old version left behind there would come back to life under the key's next version. */
 static void
@@ -141,11 +151,14 @@ prune(struct rebuild *rebuild)
             end++;
         bool gone = versions[i].kind == MSHM_ENTRY_TOMBSTONE && rebuild->rest == 0 &&
                     snapshots_drop_tombstone(snapshots, versions[i].timestamp);
+        uint8_t known = known_key(versions + i, end - i) ? VERSION_KNOWN : 0;
         mshm_timestamp newer = 0;
         for (; i < end; i++) {
             mshm_timestamp timestamp = versions[i].timestamp;
-            if (!gone && snapshots_need(snapshots, timestamp, newer))
-                versions[kept++] = versions[i];
+            if (!gone && snapshots_need(snapshots, timestamp, newer)) {
+                versions[kept] = versions[i];
+                versions[kept++].reserved |= known;
+            }
             newer = timestamp;
         }
     }
@@ -162,6 +175,32 @@ common_prefix(const struct mshm_version *a, const struct mshm_version *b)
     while (size < limit && a->key[size] == b->key[size])
         size++;
     return size;
+}
+
+/* Which keys are new, and do they stand together? */
+static void
+count_fresh(struct rebuild *rebuild)
+{
+    rebuild->fresh_count = rebuild->fresh_first = rebuild->fresh_last = 0;
+    for (uint32_t group = 0; group < rebuild->group_count; group++) {
+        if (rebuild->versions[rebuild->groups[group].first].reserved != VERSION_RECENT)
+            continue;
+        if (rebuild->fresh_count++ == 0)
+            rebuild->fresh_first = group;
+        rebuild->fresh_last = group;
+    }
+}
+
+/* Room is left for further appends, and a page that would have less is split. But a page that gets no new keys does not
+ * grow, so splitting it would only trade memory for fewer rebuilds: while there is memory, and never for deletes. */
+static uint32_t
+limit_choose(const struct rebuild *rebuild)
+{
+    const struct tree *tree = rebuild->tree;
+    uint32_t size = mshm_class_size(rebuild->class);
+    bool plenty = frames_available(tree->frames) > tree->view->frames_size / 2;
+    bool grows = rebuild->fresh_count > 0 || (plenty && rebuild->leaf->puts);
+    return grows ? size / 16 * 13 : size / 32 * 31;
 }
 
 int
@@ -183,10 +222,12 @@ rebuild_group(struct rebuild *rebuild)
             bytes += SLOT_BYTES + HASH_BYTES;
         }
         bytes += mshm_entry_size(key_size, versions[i].value_size);
-        rebuild->tail_count += versions[i].reserved;
+        rebuild->tail_count += versions[i].reserved & VERSION_RECENT;
     }
     rebuild->groups[groups] = (struct group){.first = count, .before = bytes};
     rebuild->group_count = groups;
+    count_fresh(rebuild);
+    rebuild->limit = limit_choose(rebuild);
     return MSHM_OK;
 }
 
@@ -254,8 +295,7 @@ static bool
 fits(const struct rebuild *rebuild)
 {
     struct mshm_leaf_spec spec;
-    return rebuild_size(rebuild, 0, rebuild->group_count, &spec) <=
-           mshm_class_size(rebuild->class) / 16 * 13;
+    return rebuild_size(rebuild, 0, rebuild->group_count, &spec) <= rebuild->limit;
 }
 
 static int
@@ -265,17 +305,22 @@ prune_and_group(struct rebuild *rebuild)
     return rebuild_group(rebuild);
 }
 
+static int
+collect_anew(struct rebuild *rebuild)
+{
+    struct tree *tree = rebuild->tree;
+    if (!tree->collect || tree->plan.collected)
+        return MSHM_OK;
+    tree->plan.collected = true;
+    tree->collect(tree->collect_argument);
+    return prune_and_group(rebuild);
+}
+
 /* What does not fit: newer snapshots, then the rest of the history (a split divides it), then history. */
 static int
 make_smaller(struct rebuild *rebuild)
 {
-    struct tree *tree = rebuild->tree;
-    int status = MSHM_OK;
-    if (may_shrink(rebuild) && tree->collect && !tree->plan.collected) {
-        tree->plan.collected = true;
-        tree->collect(tree->collect_argument);
-        status = prune_and_group(rebuild);
-    }
+    int status = may_shrink(rebuild) ? collect_anew(rebuild) : MSHM_OK;
     if (!status && !fits(rebuild) && rebuild->rest != 0 && rebuild->group_count > 1) {
         status = merge_history(rebuild, true);
         if (!status)
@@ -297,6 +342,9 @@ rebuild_leaf(struct tree *tree, struct plan_leaf *leaf)
     int status = rebuild_begin(&rebuild);
     if (!status)
         status = prune_and_group(&rebuild);
+    if (!status && !leaf->puts && leaf->op_count > 0)
+        status =
+            collect_anew(&rebuild); /* so that tombstones go, and with them half of the frame */
     if (!status && !fits(&rebuild))
         status = make_smaller(&rebuild);
     if (!status) {

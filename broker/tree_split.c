@@ -27,8 +27,7 @@ struct cut {
 static uint32_t
 limit_of(const struct rebuild *rebuild, enum shape shape)
 {
-    uint32_t size = mshm_class_size(rebuild->class);
-    return shape == SHAPE_RANDOM ? size / 16 * 13 : size / 64 * 62;
+    return shape == SHAPE_RANDOM ? rebuild->limit : mshm_class_size(rebuild->class) / 32 * 30;
 }
 
 static bool
@@ -122,27 +121,12 @@ cut_range(struct cut *cut, uint32_t first, uint32_t end, enum shape shape)
     cut->ends[cut->count++] = end;
 }
 
-/* A key is new when all its versions came from the tail or from the plan. */
-static bool
-group_new(const struct rebuild *rebuild, uint32_t group)
-{
-    for (uint32_t i = rebuild->groups[group].first; i < rebuild->groups[group + 1].first; i++)
-        if (!rebuild->versions[i].reserved)
-            return false;
-    return true;
-}
-
 static void
 cut_leaf(struct cut *cut)
 {
     const struct rebuild *rebuild = cut->rebuild;
-    uint32_t count = rebuild->group_count, fresh = 0, first = 0, last = 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (group_new(rebuild, i)) {
-            first = fresh == 0 ? i : first;
-            last = i;
-            fresh++;
-        }
+    uint32_t count = rebuild->group_count, fresh = rebuild->fresh_count;
+    uint32_t first = rebuild->fresh_first, last = rebuild->fresh_last;
     bool run = fresh > 0 && last - first + 1 == fresh && fresh * 2 >= rebuild->tail_count;
     if (run && last == count - 1) {
         cut_range(cut, 0, count, SHAPE_ASCENDING);
@@ -174,7 +158,7 @@ static unsigned
 leaf_class(const struct rebuild *rebuild, uint32_t size)
 {
     unsigned class = tree_class(size);
-    if (class < rebuild->class && (rebuild->leaf->op_count > 0 || size > MSHM_UNIT / 4))
+    if (class < rebuild->class && (rebuild->leaf->puts || size > MSHM_UNIT / 4))
         class = rebuild->class;
     return class;
 }

@@ -4,10 +4,10 @@
 #include "tree_parts.h"
 #include "unit/broker/store_fixture.h"
 
-enum { BUCKET = 5, PAGE_SIZE = 8192, OPS_BYTES = 8 << 20 };
+enum { BUCKET = 5, OTHER = 9, PAGE_SIZE = 8192, OPS_BYTES = 8 << 20 };
 
 static struct fixture fixture;
-static struct tree_target target;
+static struct tree_target target, other; /* two buckets; the second only where a case makes it */
 static mshm_timestamp applied;
 
 /* A commit in the making. */
@@ -18,8 +18,8 @@ static int
 resolve(void *argument, uint32_t bucket, struct tree_target *result)
 {
     (void)argument;
-    *result = target;
-    return bucket == BUCKET ? MSHM_OK : MSHM_NOT_FOUND;
+    *result = bucket == BUCKET ? target : other;
+    return bucket == BUCKET || (other.ref.root && bucket == OTHER) ? MSHM_OK : MSHM_NOT_FOUND;
 }
 
 static void
@@ -607,6 +607,83 @@ START_TEST(costliest_snapshot_is_the_one_that_alone_keeps_most)
 }
 END_TEST
 
+/* --- several buckets --- */
+
+START_TEST(one_commit_writes_two_buckets_or_neither)
+{
+    begin(16 << 20, 0, PAGE_SIZE);
+    other = (struct tree_target){.ref.bucket = OTHER, .page_size = 4096};
+    ck_assert_int_eq(tree_bucket_create(fixture.tree, OTHER, 4096, &other.ref.root), MSHM_OK);
+    mshm_timestamp old = hold(0);
+    for (unsigned round = 0; round < 20; round++) {
+        for (uint64_t i = 0; i < 100; i++)
+            op(MSHM_OP_PUT, name(round * 100 + i), 16, &(uint64_t){i + 1}, 8);
+        for (uint64_t i = 0; i < 100; i++, ops_count++)
+            ops_size += mshm_op_write(ops + ops_size, OTHER, MSHM_OP_PUT, name(round * 100 + i), 16,
+                                      &(uint64_t){i + 1}, 8);
+        REQUIRE_STATUS(commit(), MSHM_OK);
+    }
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 2000);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, other.ref), 2000);
+    op(MSHM_OP_PUT, "new", 3, "1", 1);
+    ops_size += mshm_op_write(ops + ops_size, OTHER, MSHM_OP_PUT, name(7), 16, "1", 1);
+    ops_count++;
+    ck_assert_int_eq(commit_at(old), MSHM_CONFLICT);
+    op(MSHM_OP_PUT, "new", 3, "1", 1);
+    ops_size += mshm_op_write(ops + ops_size, OTHER + 1, MSHM_OP_PUT, name(7), 16, "1", 1);
+    ops_count++;
+    ck_assert_int_eq(commit(), MSHM_NOT_FOUND);
+    ck_assert_uint_eq(get("new", 0), 0);
+    ck_assert_int_eq(tree_bucket_destroy(fixture.tree, other.ref.root, OTHER, 1000), MSHM_OK);
+    end();
+}
+END_TEST
+
+/* A load in key order fills pages to the brim; writing them again must not split them all when memory is short. */
+START_TEST(updates_of_full_pages_do_not_double_them_when_memory_is_short)
+{
+    static uint8_t value[100];
+    begin(8 << 20, 256 << 10, PAGE_SIZE);
+    uint64_t count = 0, random = fixture_seed(7);
+    while (counter(&fixture.counters.cache_used) < 6 << 20) {
+        REQUIRE_STATUS(put(name(count++), value, sizeof(value)), MSHM_OK);
+        if (count % 64 == 0)
+            frames_reclaim(fixture.frames, false);
+    }
+    for (uint64_t i = 0; i < 60000; i++) {
+        REQUIRE_STATUS(put(name(fixture_random(&random) % count), value, sizeof(value)), MSHM_OK);
+        if (i % 64 == 0) {
+            fixture_collect(&fixture);
+            frames_reclaim(fixture.frames, false);
+        }
+    }
+    printf("%llu MiB after random updates\n",
+           (unsigned long long)counter(&fixture.counters.cache_used) >> 20);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), count);
+    end();
+}
+END_TEST
+
+START_TEST(page_emptied_by_deletes_gives_back_what_it_does_not_need)
+{
+    begin(16 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 20000; n++)
+        put(name(n), &n, 8);
+    frames_reclaim(fixture.frames, false);
+    uint64_t full = counter(&fixture.counters.cache_used);
+    for (unsigned round = 0; round < 2; round++)
+        for (uint64_t n = 0; n < 20000; n++) {
+            erase(name(n));
+            if (n % 100 == 0)
+                fixture_collect(&fixture);
+        }
+    frames_reclaim(fixture.frames, false);
+    ck_assert_uint_lt(counter(&fixture.counters.cache_used), full * 2 / 3);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    end();
+}
+END_TEST
+
 /* --- a full cache --- */
 
 START_TEST(full_cache_refuses_puts_loses_nothing_and_can_be_emptied)
@@ -885,6 +962,9 @@ main(void)
     tcase_add_test(tcase, versions_of_a_single_key_beyond_any_page_are_all_readable);
     tcase_add_test(tcase, deleted_key_does_not_come_back_from_history);
     tcase_add_test(tcase, costliest_snapshot_is_the_one_that_alone_keeps_most);
+    tcase_add_test(tcase, one_commit_writes_two_buckets_or_neither);
+    tcase_add_test(tcase, updates_of_full_pages_do_not_double_them_when_memory_is_short);
+    tcase_add_test(tcase, page_emptied_by_deletes_gives_back_what_it_does_not_need);
     tcase_add_test(tcase, full_cache_refuses_puts_loses_nothing_and_can_be_emptied);
     tcase_add_test(tcase, history_that_nobody_needs_gives_way_to_puts);
     tcase_add_test(tcase, history_counts_as_excess_only_when_a_pass_has_left_it);
