@@ -29,6 +29,7 @@ struct walk {
     const struct mshm_view *view;
     struct mshm_tree_ref tree;
     mshm_pid pid;   /* page to visit */
+    mshm_pid hint;  /* where the walk began, if not at the root, until it has begun again there */
     unsigned level; /* that it must have, or WALK_LEVEL_ANY */
     unsigned hops;  /* pages visited */
     unsigned restarts;
@@ -44,6 +45,7 @@ walk_init(struct walk *walk, const struct mshm_view *view, struct mshm_tree_ref 
         .view = view,
         .tree = tree,
         .pid = start != 0 ? start : tree.root,
+        .hint = start,
         .level = start != 0 && start != tree.root ? 0 : WALK_LEVEL_ANY,
     };
 }
@@ -56,6 +58,7 @@ walk_restart(struct walk *walk)
     if (walk->pid == walk->tree.root)
         return MSHM_NOT_FOUND;
     walk->pid = walk->tree.root;
+    walk->hint = 0;
     walk->level = WALK_LEVEL_ANY;
     walk->restarts++;
     return MSHM_OK;
@@ -126,13 +129,14 @@ walk_compare(const struct walk *walk, const void *key, size_t key_size, int belo
     return MSHM_OK;
 }
 
-/* Goes on from a page whose fences do not hold the key: to the right, or to the root, whose own fences hold everything. */
+/* Goes on from a page whose fences do not hold the key: to the right, or to the root, whose own fences hold everything. A
+ * hint may be anywhere left of the key by now, farther than the hops reach, so only its own fences count. */
 static int
 walk_sideways(struct walk *walk, int order, mshm_pid right)
 {
     if (walk->pid == walk->tree.root)
         return MSHM_CORRUPT;
-    if (order < 0 || right == 0)
+    if (order < 0 || right == 0 || walk->pid == walk->hint)
         return walk_restart(walk);
     walk->pid = right;
     return MSHM_OK;

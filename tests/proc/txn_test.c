@@ -307,7 +307,19 @@ START_TEST(tickets_of_a_lost_broker_tell_the_truth)
             if (i == COUNT - 50) /* some of them have been answered and harvested */
                 ck_assert_int_eq(mace_wait(db, &tickets[i]), MACE_OK);
         }
+        /* A refusal is in no log: only the answer knows of it. */
+        mace_ticket refused, later;
+        mace_txn *txn = begin(MACE_OS), *next = begin(MACE_OS);
+        put(txn, "refused", "x");
+        put(next, "later", "x");
+        require_ok(client_put(db, bucket, "refused", "first"));
+        ck_assert_int_eq(mace_commit_async(txn, &refused), MACE_OK);
+        ck_assert_int_eq(mace_commit_async(next, &later), MACE_OK);
+        ck_assert_int_eq(mace_wait(db, &later), MACE_OK);
         broker_replace();
+        ck_assert(client_has(db, bucket, "refused", "first")); /* lets go of the old session */
+        ck_assert_int_eq(mace_wait(db, &refused), MACE_CONFLICT);
+        ck_assert_int_eq(mace_wait(db, &refused), MACE_INVALID);
         unsigned committed = 0;
         for (unsigned i = 0; i < COUNT; i++) {
             snprintf(key, sizeof key, "%u/%03u", round, i);

@@ -154,6 +154,8 @@ client_tree_clear(void)
                                   .kind = MSHM_PAGE_LEAF,
                                   .high_size = MSHM_FENCE_INFINITE};
     uint8_t *frame;
+    for (mshm_pid pid = 1; pid < CLIENT_PIDS; pid++)
+        AO_store(client_map_word(pid), MSHM_MAP_NONE);
     client_frames_used = 0;
     client_pids_used = CLIENT_ROOT;
     AO_store_release(client_map_word(CLIENT_ROOT), client_leaf_build(&spec, 0, &frame));

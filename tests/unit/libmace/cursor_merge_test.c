@@ -271,8 +271,9 @@ seek_both(mace_cursor *cursor, size_t limit)
     move_both(cursor, SEEK, key, random_below(20) == 0 ? 0 : bound.size);
 }
 
+/* Now and then the same versions are laid out in other leaves, as splits and merges would do under a walk. */
 static void
-walk_randomly(mace_txn *txn, bool write, unsigned moves, size_t limit)
+walk_randomly(mace_txn *txn, const struct oracle *oracle, bool write, unsigned moves, size_t limit)
 {
     mace_cursor *cursor;
     random_range(limit);
@@ -285,6 +286,8 @@ walk_randomly(mace_txn *txn, bool write, unsigned moves, size_t limit)
     for (unsigned i = 0; i < moves; i++) {
         if (write && random_below(6) == 0)
             write_both(txn, limit);
+        if (random_below(30) == 0)
+            client_tree_build(oracle, limit > 12 ? 4 : 1 + random_below(30));
         unsigned choice = random_below(40);
         if (choice == 0)
             seek_both(cursor, limit);
@@ -328,7 +331,7 @@ START_TEST(random_walks_meet_what_a_sorted_list_says)
             model_from(oracle, snapshot);
             ck_assert_int_eq(mace_begin(&client_mace, i < 2 ? MACE_RDONLY : 0, &txn), MACE_OK);
             for (int j = 0; j < 4; j++)
-                walk_randomly(txn, i >= 2, 150, limit);
+                walk_randomly(txn, oracle, i >= 2, 150, limit);
             mace_abort(txn);
         }
         oracle_fini(oracle);

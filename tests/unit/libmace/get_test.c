@@ -219,6 +219,33 @@ START_TEST(slices_may_be_arguments_and_outlive_writes)
         ck_assert_mem_eq(value.data, key, 2);
         ck_assert_int_eq(mace_get(txn, &client_bucket, value.data, value.size, &value), MACE_OK);
     }
+    /* The same with many at once: the keys are the values of the call before, last one first. */
+    enum { MANY = 50 };
+    mace_slice keys[MANY], values[MANY];
+    int statuses[MANY], number[MANY];
+    char digits[MANY][8];
+    for (int i = 0; i < MANY; i++) {
+        number[i] = i;
+        snprintf(digits[i], sizeof digits[i], "%02d", i);
+        keys[i] = (mace_slice){.data = digits[i], .size = 2};
+    }
+    for (int pass = 0; pass < 4; pass++) {
+        ck_assert_int_eq(mace_get_many(txn, &client_bucket, MANY, keys, values, statuses), MACE_OK);
+        for (int i = 0; i < MANY; i++) {
+            ck_assert_int_eq(statuses[i], MACE_OK);
+            number[i] = (number[i] + 1) % 50;
+            snprintf(key, sizeof key, "%02d", number[i]);
+            ck_assert_mem_eq(values[i].data, key, 2);
+        }
+        for (int i = 0; i < MANY / 2; i++) {
+            int swapped = number[i];
+            number[i] = number[MANY - 1 - i];
+            number[MANY - 1 - i] = swapped;
+        }
+        for (int i = 0; i < MANY; i++)
+            keys[i] = values[MANY - 1 - i];
+    }
+    ck_assert_int_eq(mace_get(txn, &client_bucket, "19", 2, &value), MACE_OK);
     /* The slice is both key and value of a put, and stays. */
     before = value;
     memcpy(key, value.data, 2);
