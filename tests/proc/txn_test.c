@@ -481,6 +481,50 @@ START_TEST(threads_and_processes_count_together_without_losing_one)
 }
 END_TEST
 
+static void *
+small_run(void *argument)
+{
+    char key[32];
+    for (unsigned i = 0; !AO_load(&writer_stop); i++) {
+        snprintf(key, sizeof key, "small%u/%u", (unsigned)(uintptr_t)argument, i % 100);
+        require_ok(client_put(db, bucket, key, "x"));
+        mace_txn *txn = begin(MACE_OS);
+        put(txn, key, "y");
+        mace_ticket ticket;
+        require_ok(mace_commit_async(txn, &ticket));
+        require_ok(mace_wait(db, &ticket));
+        AO_fetch_and_add1(&writer_done);
+    }
+    return NULL;
+}
+
+/* The arena can only grow while it is empty, which it never is by chance under such a load. */
+START_TEST(a_large_commit_finds_its_arena_among_many_small_ones)
+{
+    static uint8_t value[8000];
+    pthread_t threads[3];
+    AO_store(&writer_stop, 0);
+    AO_store(&writer_done, 0);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, small_run, (void *)(uintptr_t)i), 0);
+    wait_for(AO_load(&writer_done) > 100);
+    for (unsigned round = 0; round < 3; round++) {
+        mace_txn *txn = begin(MACE_OS);
+        for (unsigned i = 0; i < 400u << round; i++) {
+            char key[16];
+            snprintf(key, sizeof key, "large%05u", i);
+            require_ok(mace_put(txn, bucket, key, 10, value, sizeof value));
+        }
+        ck_assert_int_eq(mace_commit(txn), MACE_OK);
+        AO_t seen = AO_load(&writer_done);
+        wait_for(AO_load(&writer_done) > seen + 100);
+    }
+    AO_store(&writer_stop, 1);
+    for (unsigned i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+}
+END_TEST
+
 START_TEST(a_forked_child_is_told_so_and_leaves_its_parent_alone)
 {
     mace_txn *txn = begin(0), *second = begin(0);
@@ -541,6 +585,7 @@ main(void)
     tcase_add_test(tests, every_commit_under_a_killed_broker_has_its_true_outcome);
     tcase_add_test(tests, a_stopped_broker_disturbs_no_reader_and_times_commits_out);
     tcase_add_test(tests, threads_and_processes_count_together_without_losing_one);
+    tcase_add_test(tests, a_large_commit_finds_its_arena_among_many_small_ones);
     tcase_add_test(tests, a_forked_child_is_told_so_and_leaves_its_parent_alone);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);

@@ -363,8 +363,10 @@ MACE_API int mace_bucket_alter(mace *db, const char *name, const mace_bucket_opt
  * txn    receives the transaction; it ends with mace_commit, mace_commit_ts, mace_commit_async or mace_abort.
  *
  * Any thread; does not wait for the broker, except to attach. MACE_INVALID (both levels at once, MACE_SERIALIZABLE,
- * unknown flags), MACE_LIMIT (128 transactions of this handle are open), MACE_NO_MEMORY, MACE_FORKED; and the failures of
- * mace_open, because the call attaches again. On a handle that was opened read_only every transaction is MACE_RDONLY. */
+ * unknown flags), MACE_LIMIT (128 transactions of this handle are open), MACE_NO_MEMORY, MACE_FORKED; MACE_IO (the
+ * disk of an earlier broker failed and lost commits that this process has seen: it would go back in time); and the
+ * failures of mace_open, because the call attaches again. On a handle that was opened read_only every transaction is
+ * MACE_RDONLY. */
 MACE_API int mace_begin(mace *db, unsigned flags, mace_txn **txn);
 
 /* Commits and always ends the transaction, whatever it returns: handle, cursors and slices of it are gone. MACE_OK means
@@ -420,7 +422,7 @@ MACE_API int mace_wait(mace *db, mace_ticket *ticket);
  *
  * MACE_INVALID           the bucket belongs to another handle.
  * MACE_NOT_FOUND         the bucket was dropped before the snapshot; or no such key.
- * MACE_SNAPSHOT_EXPIRED  the snapshot was expired; every further call but commit and abort returns it.
+ * MACE_SNAPSHOT_EXPIRED  the snapshot was expired; every further read and write returns it. mace_renew takes a new one.
  * MACE_BROKER_LOST       the broker is gone; reads may also go on as before.
  * MACE_CORRUPT           the page that covers the key is damaged.
  * MACE_NO_MEMORY, MACE_FORKED
