@@ -21,6 +21,8 @@ enum {
     LINGER_NS = 10 * 1000 * 1000, /* the same while nothing changes and a reader holds things up */
     MARK_NS = 50 * 1000 * 1000,   /* idle for that long: the log gets a durable mark */
     TEND_LEAVES = 4,              /* per maintenance */
+    TIDY_LEAVES = 32,             /* the same, when nobody has committed for a while */
+    TIDY_NS = 5 * 1000 * 1000,    /* what a while is */
     RESERVE_SHARE = 32,           /* part of the cache kept for deletes and housekeeping */
 };
 
@@ -157,7 +159,7 @@ core_recover(struct core *core, bool create, char *why, size_t why_size)
         return status;
     core->now_ns = core->started_ns = core->env->clock_ns(core->env->context);
     core->expiry_ns = UINT64_MAX;
-    core->dirty = core->unmarked = true;
+    core->dirty = core->unmarked = core->untidy = true;
     return MSHM_OK;
 }
 
@@ -226,6 +228,8 @@ core_maintain(struct core *core)
     more = expire_run(core) || more;
     more = catalogue_reap(core->catalogue, oldest_snapshot(core)) || more;
     core->pressed = more;
+    if (core->untidy && core->now_ns - core->committed_ns >= TIDY_NS)
+        core->untidy = tree_tidy(core->tree, TIDY_LEAVES, catalogue_resolve, core->catalogue);
     uint64_t expiry = expire_due_ns(core);
     core->expiry_ns = expiry == UINT64_MAX ? UINT64_MAX : core->now_ns + expiry;
     outcomes_expire(core->outcomes, core->now_ns - core->started_ns);
@@ -238,7 +242,7 @@ static uint64_t
 maintain_due_ns(const struct core *core)
 {
     uint64_t interval = UINT64_MAX;
-    if (core->dirty || core->pressed)
+    if (core->dirty || core->pressed || core->untidy)
         interval = MAINTAIN_NS;
     else if (frames_pending(core->frames) || catalogue_reap_pending(core->catalogue))
         interval = LINGER_NS;
@@ -312,7 +316,7 @@ core_serve(struct core *core, bool *done)
     *done = sessions_drain(core) || *done;
     if (core->applied != applied) {
         core->committed_ns = core->now_ns;
-        core->unmarked = true;
+        core->unmarked = core->untidy = true;
     }
     status = wal_flush(core->wal);
     if (status != MSHM_OK)

@@ -44,6 +44,7 @@ struct core {
     uint64_t stop_ticket; /* of the sync that an orderly stop waits for */
     unsigned stop_stage;
     bool dirty;    /* commits were applied since the last maintenance */
+    bool untidy;   /* commits were applied since tree_tidy was done */
     bool pressed;  /* the last maintenance left work: come back within a millisecond */
     bool pruning;  /* leaves with history are being rebuilt after an expiry */
     bool unmarked; /* commits since the last wal_mark */

@@ -43,7 +43,9 @@ host_tell_starter(struct host *host, int status, const char *text)
     if (host->ready_fd < 0)
         return;
     memcpy(message, &word, sizeof(word));
-    size_t length = strnlen(text, sizeof(message) - size);
+    size_t length = strlen(text);
+    if (length > sizeof(message) - size)
+        length = sizeof(message) - size;
     memcpy(message + size, text, length);
     while (write(host->ready_fd, message, size + length) < 0 && errno == EINTR)
         ;

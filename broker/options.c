@@ -104,7 +104,7 @@ options_size(const char *text, uint64_t *size)
 {
     static const char suffixes[] = "KMGT";
     char digits[32];
-    uint64_t value;
+    uint64_t value = 0;
     unsigned shift = 0;
     size_t length = strlen(text);
 
@@ -130,7 +130,7 @@ static error_t
 options_range(struct options_parse *parse, const char *name, const char *text, int base,
               uint64_t low, uint64_t high, uint64_t *number)
 {
-    uint64_t value;
+    uint64_t value = 0;
 
     if (options_number(text, base, &value) != 0 || value < low || value > high)
         return options_misuse(parse,
@@ -145,7 +145,7 @@ static error_t
 options_range32(struct options_parse *parse, const char *name, const char *text, uint64_t low,
                 uint64_t high, uint32_t *number)
 {
-    uint64_t value;
+    uint64_t value = 0;
     error_t error = options_range(parse, name, text, 10, low, high, &value);
 
     if (error == 0)
@@ -157,7 +157,7 @@ static error_t
 options_bytes(struct options_parse *parse, const char *name, const char *text, uint64_t low,
               uint64_t *size)
 {
-    uint64_t value;
+    uint64_t value = 0;
 
     if (options_size(text, &value) != 0)
         return options_misuse(parse, "--%s: '%s' is not a size like 512M or 2G", name, text);
@@ -183,7 +183,7 @@ options_page_size(struct options_parse *parse, const char *text)
 static error_t
 options_mode(struct options_parse *parse, const char *text)
 {
-    uint64_t value;
+    uint64_t value = 0;
     error_t error = options_range(parse, "mode", text, 8, 0, 0777, &value);
 
     if (error == 0)
@@ -195,7 +195,7 @@ static error_t
 options_allow_uid(struct options_parse *parse, const char *text)
 {
     struct options *options = parse->options;
-    uint64_t value;
+    uint64_t value = 0;
 
     if (options->allowed_count == OPTIONS_MAX_ALLOWED)
         return options_misuse(parse, "--allow-uid: at most %d users", OPTIONS_MAX_ALLOWED);
@@ -224,7 +224,7 @@ options_huge_pages(struct options_parse *parse, const char *text)
 static error_t
 options_ready_fd(struct options_parse *parse, const char *text)
 {
-    uint64_t value;
+    uint64_t value = 0;
     error_t error = options_range(parse, "ready-fd", text, 10, 3, INT_MAX, &value);
 
     if (error == 0)

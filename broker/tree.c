@@ -15,6 +15,11 @@ tree_create(struct tree **result, const struct tree_options *options, const stru
     struct tree *tree = calloc(1, sizeof(*tree));
     if (!tree)
         return MSHM_NO_MEMORY;
+    tree->tidy = malloc(TIDY_CAPACITY * sizeof(*tree->tidy));
+    if (!tree->tidy) {
+        free(tree);
+        return MSHM_NO_MEMORY;
+    }
     tree->options = *options;
     tree->env = env;
     tree->frames = frames;
@@ -46,6 +51,7 @@ tree_destroy(struct tree *tree)
         return;
     plan_fini(&tree->plan);
     free(tree->history.places);
+    free(tree->tidy);
     free(tree);
 }
 

@@ -63,6 +63,11 @@ void tree_cancel(struct tree *tree, struct tree_plan *plan);
  * and now and then a part of a pass over the history for versions that nobody needs any more. True when more is left. */
 bool tree_tend(struct tree *tree, unsigned budget);
 
+/* For idle times: rebuilds leaves whose tails hold more than a few entries, so that reading what was written lately costs
+ * no more than reading anything else; at most `budget` leaves a call, the ones written first first. True when there is
+ * more to do. Where frames are short it gives up: such leaves stay as they are. */
+bool tree_tidy(struct tree *tree, unsigned budget, tree_resolve *resolve, void *argument);
+
 /* Bytes of history frames above the limit that going through all of it did not give back, 0 = none; and the snapshot
  * that keeps most of them (0 = unknown). */
 uint64_t tree_history_excess(const struct tree *tree);

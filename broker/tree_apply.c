@@ -19,7 +19,9 @@ op_version(const struct mshm_op *op, mshm_timestamp timestamp)
 static void
 leaf_remember(struct tree *tree, const struct plan_leaf *leaf)
 {
-    uint32_t mark = leaf->size / 16;
+    uint32_t mark = leaf->size / 16, tail = MSHM_TAIL_CAPACITY - leaf->tail_room;
+    if (tail <= TIDY_TAIL && tail + leaf->op_count > TIDY_TAIL)
+        tidy_remember(tree, leaf->pid);
     bool before = leaf->tail_room < TEND_PLACES || leaf->room < mark;
     bool after = leaf->tail_room - leaf->op_count < TEND_PLACES || leaf->room - leaf->needed < mark;
     if (before || !after || tree->tend_count == TEND_CAPACITY)

@@ -13,6 +13,7 @@
 
 #include "mlib.h"
 #include "mlib_time.h"
+#include "mshm/segment.h"
 #include "spawn.h"
 
 /* Descriptors and sizes that came with a welcome. */
@@ -176,21 +177,6 @@ handshake(int fd, bool read_only, uint64_t deadline_ns, struct welcome *welcome)
     }
 }
 
-static void *
-segment_map(int fd, uint64_t size, int protection)
-{
-    struct stat state;
-    if (fstat(fd, &state) != 0 || size == 0 || (uint64_t)state.st_size < size)
-        return MAP_FAILED;
-    void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
-    /* A child must not read through a mapping whose session is its parent's. */
-    if (base != MAP_FAILED && madvise(base, size, MADV_DONTFORK) != 0) {
-        munmap(base, size);
-        return MAP_FAILED;
-    }
-    return base;
-}
-
 static void
 attachment_unmap(struct mlib_attachment *attachment)
 {
@@ -222,30 +208,29 @@ attachment_map(struct mlib_attachment *attachment, const struct welcome *welcome
     const struct mshm_welcome *message = &welcome->message;
     if (message->session_size < MSHM_SESSION_SIZE)
         return MSHM_VERSION;
-    void *store = segment_map(welcome->fds[MSHM_FD_STORE], message->store_size, PROT_READ);
-    if (store == MAP_FAILED)
-        return MSHM_NO_MEMORY;
-    attachment->view.base = store;
-    attachment->view.size = message->store_size;
-    void *hints =
-        segment_map(welcome->fds[MSHM_FD_HINTS], message->hints_size, PROT_READ | PROT_WRITE);
-    if (hints == MAP_FAILED)
-        return MSHM_NO_MEMORY;
-    attachment->view.hints = hints;
-    attachment->hints_size = message->hints_size;
-    void *session =
-        segment_map(welcome->fds[MSHM_FD_SESSION], message->session_size, PROT_READ | PROT_WRITE);
-    if (session == MAP_FAILED)
-        return MSHM_NO_MEMORY;
-    attachment->session = session;
-    attachment->session_size = message->session_size;
+    struct mshm_segment store, hints, session;
+    int status = mshm_segment_map(&store, welcome->fds[MSHM_FD_STORE], message->store_size, 0);
+    if (status != MSHM_OK)
+        return status;
+    attachment->view.base = store.base;
+    attachment->view.size = store.size;
+    status = mshm_segment_map(&hints, welcome->fds[MSHM_FD_HINTS], message->hints_size, 1);
+    if (status != MSHM_OK)
+        return status;
+    attachment->view.hints = hints.base;
+    attachment->hints_size = hints.size;
+    status = mshm_segment_map(&session, welcome->fds[MSHM_FD_SESSION], message->session_size, 1);
+    if (status != MSHM_OK)
+        return status;
+    attachment->session = (struct mshm_session *)(void *)session.base;
+    attachment->session_size = session.size;
     /* Large pages for a large store: the frames are read at random. A refusal costs speed only. */
-    (void)madvise(store, message->store_size, MADV_HUGEPAGE);
+    (void)madvise(store.base, store.size, MADV_HUGEPAGE);
 
     struct mshm_view view;
-    int status = mshm_view_init(&view, store, message->store_size, hints);
+    status = mshm_view_init(&view, store.base, message->store_size, hints.base);
     if (status == MSHM_OK)
-        status = mshm_session_check(session, message->session_size);
+        status = mshm_session_check(session.base, message->session_size);
     if (status == MSHM_OK && view.frames_size / MSHM_UNIT > message->hints_size)
         status = MSHM_VERSION;
     if (status == MSHM_OK)

@@ -135,6 +135,50 @@ release(unsigned lane)
     mshm_snapshot_release(&fixture.lanes[lane]);
 }
 
+/* Entries in the longest tail of the bucket's leaves. */
+static uint64_t
+longest_tail(void)
+{
+    uint64_t longest = 0;
+    for (mshm_pid pid = 1; pid < fixture.view.map_capacity; pid++) {
+        AO_t word = AO_load(frames_map(fixture.frames, pid));
+        if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+            continue;
+        const struct mshm_page *page = (const void *)frames_address(fixture.frames, word);
+        if (page->kind == MSHM_PAGE_LEAF && AO_load(&page->tail_count) > longest)
+            longest = AO_load(&page->tail_count);
+    }
+    return longest;
+}
+
+START_TEST(idle_time_empties_tails_and_changes_no_answer)
+{
+    enum { KEYS = 2000 };
+    begin(8 << 20, 1 << 20, 4096);
+    for (uint64_t i = 1; i <= KEYS; i++)
+        ck_assert_int_eq(put(name(i * 7919 % KEYS), &i, sizeof(i)), MSHM_OK);
+    mshm_timestamp old = hold(0);
+    for (uint64_t i = 0; i < KEYS; i += 3) {
+        uint64_t number = i + 1000000;
+        ck_assert_int_eq(put(name(i), &number, sizeof(number)), MSHM_OK);
+    }
+    ck_assert_uint_gt(longest_tail(), TIDY_TAIL);
+    unsigned calls = 0;
+    while (tree_tidy(fixture.tree, 8, resolve, NULL))
+        calls++;
+    ck_assert_uint_gt(calls, 1); /* the budget of a call is kept */
+    ck_assert_uint_le(longest_tail(), TIDY_TAIL);
+    ck_assert(!tree_tidy(fixture.tree, 8, resolve, NULL));
+    for (uint64_t i = 1; i <= KEYS; i++) {
+        uint64_t key = i * 7919 % KEYS;
+        ck_assert_uint_eq(get(name(key), old), i);
+        ck_assert_uint_eq(get(name(key), applied), key % 3 == 0 ? key + 1000000 : i);
+    }
+    release(0);
+    end();
+}
+END_TEST
+
 /* --- one leaf --- */
 
 START_TEST(put_is_read_back_by_newer_snapshots_only)
@@ -939,6 +983,7 @@ main(void)
     Suite *suite = suite_create("tree");
     TCase *tcase = tcase_create("tree");
     tcase_set_timeout(tcase, 120);
+    tcase_add_test(tcase, idle_time_empties_tails_and_changes_no_answer);
     tcase_add_test(tcase, put_is_read_back_by_newer_snapshots_only);
     tcase_add_test(tcase, preconditions_are_decided_against_the_newest_version);
     tcase_add_test(tcase, second_writer_of_a_key_conflicts_whatever_was_pruned);

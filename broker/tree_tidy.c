@@ -1,0 +1,48 @@
+/* tree_tidy.c - emptying the tails of leaves while nobody commits.
+ *
+ * A tail makes appends cheap and reads a little dearer: a get compares its fingerprints and may fetch an entry for
+ * nothing, and a scan has to merge. So leaves are remembered when their tails pass a few entries, and rebuilt when the
+ * broker has time. Only the newest 131,072 are remembered; an older one waits for its next append.
+ */
+#include "tree_parts.h"
+
+void
+tidy_remember(struct tree *tree, mshm_pid pid)
+{
+    if (tree->tidy_count == TIDY_CAPACITY)
+        tree->tidy_first = (tree->tidy_first + 1) % TIDY_CAPACITY;
+    else
+        tree->tidy_count++;
+    tree->tidy[(tree->tidy_first + tree->tidy_count - 1) % TIDY_CAPACITY] = pid;
+}
+
+/* The leaf of a pid, if it has a tail worth the work: it may have been rebuilt since, or be another page by now. */
+static const struct mshm_page *
+tidy_candidate(struct tree *tree, mshm_pid pid)
+{
+    AO_t word = AO_load(frames_map(tree->frames, pid));
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+        return NULL;
+    const struct mshm_page *page = (const void *)frames_address(tree->frames, word);
+    if (page->kind != MSHM_PAGE_LEAF || AO_load(&page->tail_count) <= TIDY_TAIL)
+        return NULL;
+    return page;
+}
+
+bool
+tree_tidy(struct tree *tree, unsigned budget, tree_resolve *resolve, void *argument)
+{
+    while (budget > 0 && tree->tidy_count > 0) {
+        mshm_pid pid = tree->tidy[tree->tidy_first];
+        tree->tidy_first = (tree->tidy_first + 1) % TIDY_CAPACITY;
+        tree->tidy_count--;
+        struct tree_target target;
+        const struct mshm_page *page = tidy_candidate(tree, pid);
+        if (page == NULL || resolve(argument, page->bucket, &target) != MSHM_OK)
+            continue;
+        if (tree_rebuild(tree, &target, pid, false, false) == MSHM_FULL)
+            tree->tidy_count = 0;
+        budget--;
+    }
+    return tree->tidy_count > 0;
+}
