@@ -12,8 +12,12 @@
  *      +----------------> TICKET ---------------------------------------------------+
  *                                  claim of an answered one; harvest (to outcomes)
  *
+ * A request that finds no room in the arena, because it is large or because the arena can grow only while it is empty, makes
+ * the other threads hold back until it is through (`draining`): small requests would take every piece before it fits.
+ *
  * A thread that never comes back for its answer (it was cancelled, or left by longjmp) would hold the ring for ever; so
- * after a second its answer is harvested, too, and should it only have been slow it finds the answer in `outcomes`.
+ * after a second its answer is harvested, too, and should it only have been slow it finds the answer in `outcomes`. Nor
+ * does anybody hold back for longer than that.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -163,11 +167,12 @@ request_emit(const struct mlib_request *request, void *to)
                       request->value, (uint32_t)request->value_size);
 }
 
-/* Is there a place in the ring, and no reason to leave it to somebody else? Under publish_lock. */
+/* Is there a place in the ring, and no reason to leave it to somebody else? Under publish_lock. `force`: this thread has
+ * waited for so long that whoever stands in its way may never come back. */
 static bool
 ring_has_room(struct mlib_attachment *attachment, const struct mlib_request *request, bool force)
 {
-    if (attachment->draining != 0 && attachment->draining != mlib_thread_number())
+    if (attachment->draining != 0 && attachment->draining != mlib_thread_number() && !force)
         return false;
     if (request->ticket && AO_load(&attachment->deferred_count) >= DEFERRED_MAX) {
         mlib_lanes_reap(attachment);
@@ -190,8 +195,12 @@ publish_locked(struct mlib_attachment *attachment, const struct mlib_request *re
     if (!ring_has_room(attachment, request, force))
         return MACE_BUSY;
     int status = mshm_producer_arena(producer, bytes, &offset);
+    if (status == MSHM_BUSY && attachment->draining == 0)
+        attachment->draining = mlib_thread_number();
     if (status != MSHM_OK)
         return status;
+    if (attachment->draining == mlib_thread_number())
+        attachment->draining = 0;
     request_emit(request, (uint8_t *)attachment->session + MSHM_SESSION_ARENA + offset);
     AO_store(place_of(attachment, producer->next),
              place_word(producer->next, request->ticket ? MLIB_PLACE_TICKET : MLIB_PLACE_WAITED));
@@ -220,16 +229,13 @@ publish_try(struct mlib_attachment *attachment, const struct mlib_request *reque
     return status;
 }
 
-/* Tells the other threads to hold back until the arena is empty and has taken its new size, or that they may go on. */
+/* Lets the other threads go on when this one has given up. */
 static void
-drain_set(struct mlib_attachment *attachment, bool begin)
+drain_end(struct mlib_attachment *attachment)
 {
-    unsigned self = mlib_thread_number();
     if (pthread_mutex_lock(&attachment->publish_lock) != 0)
         return;
-    if (begin && attachment->draining == 0)
-        attachment->draining = self;
-    else if (!begin && attachment->draining == self)
+    if (attachment->draining == mlib_thread_number())
         attachment->draining = 0;
     pthread_mutex_unlock(&attachment->publish_lock);
 }
@@ -264,7 +270,6 @@ mlib_request_publish(struct mlib_attachment *attachment, const struct mlib_reque
             if (status != MACE_OK)
                 break;
             grown = true;
-            drain_set(attachment, true);
         } else {
             room_pause(tries);
             now = mlib_time_ns();
@@ -273,8 +278,8 @@ mlib_request_publish(struct mlib_attachment *attachment, const struct mlib_reque
         if (status == MACE_BUSY && deadline_ns != 0 && now >= deadline_ns)
             break;
     }
-    if (grown)
-        drain_set(attachment, false);
+    if (status != MACE_OK)
+        drain_end(attachment);
     return status;
 }
 

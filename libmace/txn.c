@@ -59,7 +59,7 @@ snapshot_take(struct mace_txn *txn)
     const struct mshm_store *store = txn->attachment->view.store;
     mshm_timestamp snapshot = mshm_snapshot_register(store, txn->lane);
     int status = MACE_OK;
-    if (mshm_store_gone(store))
+    if (mlib_attachment_lost(txn->attachment))
         status = MACE_BROKER_LOST;
     else if (snapshot < AO_load(&txn->mace->newest_seen))
         status = MACE_IO;

@@ -1,6 +1,9 @@
 /* Requests and answers, with a broker played by the test: tickets, full rings, slow and lost waiters, lanes. */
+#include <sched.h>
+
 #include "client_fixture.h"
 #include "commit.h"
+#include "mlib_time.h"
 
 /* The test's broker copies requests in and answers them; it can hold back either. */
 static struct mshm_consumer consumer;
@@ -341,6 +344,74 @@ START_TEST(a_lane_whose_old_snapshot_expired_at_the_newest_commit_is_passed_over
 }
 END_TEST
 
+/* A broker that leaves the last request in the ring until no other comes for 20 ms, so that under load the arena never
+ * runs empty by itself. */
+static void *
+lazy_broker_run(void *argument)
+{
+    uint64_t quiet_since = 0;
+    (void)argument;
+    while (!AO_load_acquire(&broker_stop)) {
+        int pending = mshm_consumer_pending(&consumer);
+        uint64_t now = mlib_time_ns();
+        if (pending != 1)
+            quiet_since = now;
+        unsigned taken =
+            broker_copy_in(now - quiet_since > 20000000 ? 1 : (unsigned)pending - (pending > 0));
+        while (taken-- > 0)
+            broker_answer(++answered, MSHM_OK);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static AO_t flood_stop;
+static void *
+flood_run(void *argument)
+{
+    uint64_t sequence;
+    struct mlib_request request = {.kind = MSHM_REQUEST_ONE_CALL,
+                                   .level = MACE_OS,
+                                   .ticket = true,
+                                   .bucket = CLIENT_BUCKET,
+                                   .op = MSHM_OP_PUT,
+                                   .key = "key",
+                                   .key_size = 3};
+    (void)argument;
+    while (!AO_load(&flood_stop))
+        ck_assert_int_eq(mlib_request_publish(&client_attachment, &request, 0, &sequence), MACE_OK);
+    return NULL;
+}
+
+START_TEST(a_large_request_gets_its_turn_among_small_ones)
+{
+    static uint8_t value[8192];
+    pthread_t flood[2];
+    client_mace.options.commit_timeout_ms = 5000;
+    consumer.arena_size = 4 * MSHM_ARENA_INITIAL;
+    AO_store(&broker_stop, 0);
+    AO_store(&flood_stop, 0);
+    ck_assert_int_eq(pthread_create(&broker_thread, NULL, lazy_broker_run, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&flood[i], NULL, flood_run, NULL), 0);
+    for (unsigned puts = 500; puts <= 1500; puts += 1000) {
+        mace_txn *txn;
+        ck_assert_int_eq(mace_begin(&client_mace, 0, &txn), MACE_OK);
+        for (unsigned i = 0; i < puts; i++)
+            ck_assert_int_eq(mace_put(txn, &client_bucket, &i, sizeof i, value, sizeof value),
+                             MACE_OK);
+        ck_assert_int_eq(mace_commit(txn), MACE_OK);
+        /* The broker has granted more, but the arena must be empty to take its new size. */
+        AO_store_release(&client_attachment.session->arena_size, 4 * MSHM_ARENA_INITIAL);
+    }
+    AO_store(&flood_stop, 1);
+    for (int i = 0; i < 2; i++)
+        pthread_join(flood[i], NULL);
+    broker_join();
+    broker_answer_all(MSHM_OK);
+}
+END_TEST
+
 /* Many threads at once, each with commits of every kind. */
 enum { THREADS = 4, ROUNDS = 3000 };
 static void *
@@ -407,6 +478,7 @@ main(void)
     tcase_add_test(tests, a_call_inside_a_call_fails_instead_of_waiting_for_itself);
     tcase_add_test(tests, a_snapshot_never_goes_back);
     tcase_add_test(tests, a_lane_whose_old_snapshot_expired_at_the_newest_commit_is_passed_over);
+    tcase_add_test(tests, a_large_request_gets_its_turn_among_small_ones);
     tcase_add_test(tests, threads_share_one_session);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
