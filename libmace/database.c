@@ -237,9 +237,8 @@ goodbye_say(struct mace *db)
         (struct mlib_attachment *)(uintptr_t)AO_load_acquire(&db->current);
     if (attachment == NULL || mlib_attachment_lost(attachment))
         return;
-    struct mshm_value_message message = {
-        .head = {.kind = MSHM_MESSAGE_BYE, .size = sizeof message}};
-    (void)mlib_control(attachment, &message.head, &message.head, sizeof message);
+    struct mshm_message message = {.kind = MSHM_MESSAGE_BYE, .size = sizeof message};
+    (void)mlib_control(attachment, &message, &message, sizeof message);
 }
 
 static void
@@ -286,8 +285,8 @@ simple_request(mace *db, uint16_t kind)
         int status = mlib_attachment_get(db, &attachment);
         if (status != MACE_OK)
             return status;
-        struct mshm_value_message message = {.head = {.kind = kind, .size = sizeof message}};
-        status = mlib_control(attachment, &message.head, &message.head, sizeof message);
+        struct mshm_message message = {.kind = kind, .size = sizeof message};
+        status = mlib_control(attachment, &message, &message, sizeof message);
         bool lost = mlib_attachment_lost(attachment);
         mlib_attachment_put(attachment);
         if (status != MSHM_BROKER_LOST || !lost)
