@@ -62,7 +62,7 @@ struct mlib_attachment {
     struct mlib_outcome *outcomes; /* MLIB_OUTCOMES places, by sequence */
     uint64_t tickets;              /* asynchronous commits whose outcome mace_wait has not returned */
     AO_t places[MSHM_RING_CAPACITY]; /* sequence << 2 | enum mlib_place */
-    unsigned draining; /* thread that waits for the arena to run empty, so that it can grow; 0 = none */
+    unsigned draining; /* thread whose request found no room in the arena: others hold back; 0 = none */
     /* Lanes of asynchronous commits, oldest first: each is free when the broker has copied in its sequence. */
     AO_t deferred_count; /* changed under publish_lock, looked at without it */
     unsigned deferred_first;
@@ -115,7 +115,8 @@ void mlib_attachment_put(struct mlib_attachment *attachment);
 static inline bool
 mlib_attachment_lost(const struct mlib_attachment *attachment)
 {
-    return mshm_store_gone(attachment->view.store) != 0;
+    /* A broker ends the session of a process that broke it, or that it takes for dead, and serves the others on. */
+    return mshm_store_gone(attachment->view.store) || mshm_session_over(attachment->session);
 }
 /* mace_close: ends every attachment. forked: in a forked child, where only descriptors and memory are ours. */
 void mlib_attachments_close(struct mace *db, bool forked);

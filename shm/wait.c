@@ -70,8 +70,8 @@ sleep_once(struct mshm_session *session, const struct mshm_store *store, uint64_
     unsigned int value = AO_int_load_acquire(done);
     if ((int)(value - (unsigned)sequence) >= 0)
         return MSHM_OK;
-    /* Liveness first, then once more the answer: the broker may have answered and died in between. */
-    if (mshm_store_gone(store))
+    /* Liveness first, then once more the answer: the broker may have answered and died, or ended the session, in between. */
+    if (mshm_store_gone(store) || mshm_session_over(session))
         return answered(session, sequence) ? MSHM_OK : MSHM_BROKER_LOST;
     uint64_t ns = sleep_ns(deadline_ns);
     if (ns == 0)

@@ -96,7 +96,8 @@ static_assert(sizeof(struct mshm_client_counters) == 64, "one line");
  *  lanes_high   client           broker    store-release before a lane above it is  full fence, then load
  *               used; only grows; clamped by the broker
  *  expired[i]   broker           client    store-release before anything pruned without that snapshot is published;
- *               only grows                 load after read fence at the end of each read: >= snapshot means expired
+ *               only grows                 load after read fence at the end of each read: >= snapshot means expired;
+ *                                          all UINT64_MAX: the broker has ended the session
  *  waiting[i]   client           broker    store 1, full fence, look at `done`      store done, full fence, load
  *
  *  Death of the client: the broker drains [head, tail), then frees lanes and segment. Death of the broker: the client
@@ -141,6 +142,14 @@ static inline unsigned
 mshm_ring_place(uint64_t sequence)
 {
     return (unsigned)((sequence - 1) % MSHM_RING_CAPACITY);
+}
+
+/* True when the broker has ended this session although it serves on: it takes no request of it any more, and what was not
+ * answered until now may have been carried out or not. Client. */
+static inline int
+mshm_session_over(const struct mshm_session *session)
+{
+    return AO_load_acquire(&session->expired[0]) == UINT64_MAX;
 }
 
 /* Writes the identity and arena_size into zeroed memory. Broker, before the descriptor goes out. */
