@@ -3,14 +3,18 @@
  * The arena is a ring, too: ranges are taken in the order of the requests that own them and come back in that order,
  * when the broker's head passes the request. Positions count bytes for ever; position % arena_size is the offset. A
  * range is contiguous: what is left before the end of the arena and too small is skipped. An arena that is empty starts
- * at offset 0 again, so that a client that waits for each commit uses the same cached bytes for all.
+ * at offset 0 again, and the head is looked at every ARENA_HOT bytes although there is room: so a client that waits for
+ * each commit uses the same few cached bytes for all of them.
  */
 #include <string.h>
 
 #include "mshm/counters.h"
 #include "mshm/protocol.h"
 
-enum { OP_SIZE_MIN = 24 }; /* header, one byte of key, padding */
+enum {
+    OP_SIZE_MIN = 24,      /* header, one byte of key, padding */
+    ARENA_HOT = 16 * 1024, /* bytes */
+};
 
 /* --- the client ------------------------------------------------------------------------------------------------ */
 
@@ -46,7 +50,7 @@ producer_refresh(struct mshm_producer *producer)
     producer->head_seen = head;
     producer->arena_begin = producer->range_end[mshm_ring_place(head)];
     if (head + 1 == producer->next) {
-        producer->arena_begin = producer->arena_end = 0;
+        producer->arena_begin = producer->arena_end = producer->arena_looked = 0;
         producer_adopt(producer);
     }
 }
@@ -68,6 +72,10 @@ mshm_producer_arena(struct mshm_producer *producer, uint64_t size, uint64_t *are
     if (size > MSHM_ARENA_MAX)
         return MSHM_TOO_BIG;
     size = mshm_align_up(size, MSHM_LINE); /* a line belongs to one request */
+    if (producer->arena_end - producer->arena_looked >= ARENA_HOT) {
+        producer->arena_looked = producer->arena_end;
+        producer_refresh(producer);
+    }
     uint64_t position = size <= producer->arena_size ? producer_find(producer, size) : UINT64_MAX;
     if (position == UINT64_MAX) {
         producer_refresh(producer);

@@ -63,7 +63,8 @@ struct mshm_producer {
     uint64_t head_seen;   /* cached head */
     uint64_t arena_begin; /* ring positions (not offsets) of the arena part in use: [begin, end) */
     uint64_t arena_end;
-    uint64_t arena_size; /* bytes granted, as last loaded and clamped to MSHM_ARENA_MAX */
+    uint64_t arena_looked; /* arena_end when head was last looked at for its sake */
+    uint64_t arena_size;   /* bytes granted, as last loaded and clamped to MSHM_ARENA_MAX */
     uint64_t range_end
         [MSHM_RING_CAPACITY]; /* arena position just after the range of each request in flight */
 };
@@ -120,7 +121,8 @@ int mshm_completion_take(const struct mshm_session *session, uint64_t sequence, 
                          mshm_timestamp *timestamp);
 /* Client: waits for the answer by spinning, yielding, then sleeping at most 100 ms (in slices) until `deadline_ns` of
  * CLOCK_MONOTONIC (0 = none) or until the store's liveness says gone. MSHM_OK (answered), MSHM_BROKER_LOST (gone and
- * not answered), MSHM_BUSY (deadline). One waiter per sequence. `cpus` 1: no spinning. */
+ * not answered), MSHM_BUSY (deadline). One waiter per sequence. `cpus` 1: no spinning. MSHM_OK comes also when the place
+ * was used again and answered by a later request; mshm_completion_take then says no. */
 int mshm_completion_wait(struct mshm_session *session, const struct mshm_store *store,
                          uint64_t sequence, uint64_t deadline_ns, unsigned cpus);
 

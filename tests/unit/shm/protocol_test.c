@@ -142,6 +142,24 @@ START_TEST(answer_given_before_death_is_still_an_answer)
 }
 END_TEST
 
+/* Somebody else took the answer and the place was used again: the waiter must not sleep until the end of days. */
+START_TEST(answer_that_was_overtaken_ends_the_wait)
+{
+    int status;
+    mshm_timestamp timestamp;
+    static const uint64_t sequences[] = {5, (UINT64_C(1) << 32) - 3, (UINT64_C(1) << 32) + 5,
+                                         (UINT64_C(1) << 31) - 3};
+    for (size_t i = 0; i < 4; i++) {
+        mshm_completion_post(broker_side, sequences[i] + MSHM_RING_CAPACITY, MSHM_OK, 7);
+        ck_assert_int_eq(mshm_completion_wait(session, store, sequences[i], 0, 2), MSHM_OK);
+        ck_assert_int_eq(mshm_completion_take(session, sequences[i], &status, &timestamp), 0);
+        ck_assert_int_eq(
+            mshm_completion_wait(session, store, sequences[i] + 2 * MSHM_RING_CAPACITY, 1, 2),
+            MSHM_BUSY);
+    }
+}
+END_TEST
+
 START_TEST(each_end_of_the_broker_ends_the_wait)
 {
     static const unsigned ends[] = {MSHM_LIVENESS_STOPPED, MSHM_LIVENESS_POISONED,
@@ -291,6 +309,7 @@ main(void)
     tcase_add_test(tests, mark_at_or_above_the_snapshot_means_expired);
     tcase_add_test(tests, answer_that_is_there_costs_no_sleep);
     tcase_add_test(tests, answer_given_before_death_is_still_an_answer);
+    tcase_add_test(tests, answer_that_was_overtaken_ends_the_wait);
     tcase_add_test(tests, each_end_of_the_broker_ends_the_wait);
     tcase_add_test(tests, deadline_ends_the_wait);
     tcase_add_test(tests, sleeper_notices_death_although_nobody_wakes_it);

@@ -293,6 +293,19 @@ START_TEST(empty_arena_is_used_from_its_start_again)
 }
 END_TEST
 
+START_TEST(client_that_waits_for_each_answer_stays_in_the_first_bytes)
+{
+    uint64_t offset, highest = 0;
+    for (unsigned i = 0; i < 100000; i++) {
+        publish(48, &offset);
+        mshm_consumer_advance(&consumer);
+        if (offset > highest)
+            highest = offset;
+    }
+    ck_assert_uint_le(highest, 16 * 1024);
+}
+END_TEST
+
 START_TEST(full_arena_is_busy_until_the_head_moves)
 {
     uint64_t offset;
@@ -409,6 +422,7 @@ main(void)
     tcase_add_test(tests, sequences_beyond_32_bits_are_answered_too);
     tcase_add_test(tests, waiter_is_seen_at_its_own_place_only);
     tcase_add_test(tests, empty_arena_is_used_from_its_start_again);
+    tcase_add_test(tests, client_that_waits_for_each_answer_stays_in_the_first_bytes);
     tcase_add_test(tests, full_arena_is_busy_until_the_head_moves);
     tcase_add_test(tests, range_is_contiguous_and_skips_the_rest_of_the_lap);
     tcase_add_test(tests, more_than_the_grant_is_too_big);
