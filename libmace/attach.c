@@ -154,20 +154,30 @@ hello_send(int fd, bool read_only)
     return sent == (ssize_t)sizeof hello ? MSHM_OK : MSHM_BROKER_LOST;
 }
 
+/* Waits until the socket has something to read, through signals: hello is not said twice. */
+static int
+welcome_await(int fd, uint64_t deadline_ns)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        int ready = poll(&wait, 1, mlib_time_left_ms(deadline_ns));
+        if (ready > 0)
+            return MSHM_OK;
+        if ((ready < 0 && errno != EINTR) || mlib_time_left_ms(deadline_ns) == 0)
+            return MSHM_BROKER_LOST;
+    }
+}
+
 /* Says hello until the broker has recovered. MSHM_BROKER_LOST: it went away, or the time is over. */
 static int
 handshake(int fd, bool read_only, uint64_t deadline_ns, struct welcome *welcome)
 {
     for (;;) {
         int status = hello_send(fd, read_only);
+        if (status == MSHM_OK)
+            status = welcome_await(fd, deadline_ns);
         if (status != MSHM_OK)
             return status;
-        struct pollfd wait = {.fd = fd, .events = POLLIN};
-        int ready = poll(&wait, 1, mlib_time_left_ms(deadline_ns));
-        if (ready < 0 && errno == EINTR)
-            continue;
-        if (ready <= 0)
-            return MSHM_BROKER_LOST;
         status = welcome_receive(fd, welcome);
         if (status != MSHM_BUSY)
             return status;
