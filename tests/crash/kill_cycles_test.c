@@ -193,7 +193,9 @@ START_TEST(two_hundred_deaths_under_load_lose_and_leak_nothing)
     ck_assert_uint_le(AO_load(&cycles.board->unknowns), AO_load(&cycles.board->losses) / 10);
 
     wait_for(client_stat(db).sessions == 1);
-    ck_assert_uint_eq(client_stat(db).sessions_ended_dead, dead + LAST_CYCLES);
+    /* One that is killed before it has attached was never a session. */
+    ck_assert_uint_gt(client_stat(db).sessions_ended_dead, dead);
+    ck_assert_uint_le(client_stat(db).sessions_ended_dead, dead + LAST_CYCLES);
     ck_assert_uint_eq(client_stat(db).sessions_ended_invalid, 0);
     wait_for(client_stat(db).snapshots == 0);
     if (cycles.descriptors >= 0)
