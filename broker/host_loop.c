@@ -26,10 +26,12 @@
 #include "mshm/store.h"
 
 enum {
-    LOOP_LOOK_TURNS = 64,   /* turns of work between two looks at the poller */
-    LOOP_SPIN_NS = 3000,    /* of pauses */
-    LOOP_YIELD_NS = 60000,  /* of yields, and */
-    LOOP_YIELD_LEAST = 20,  /* at least so many: each may last as long as the others' turns */
+    LOOP_LOOK_TURNS = 64,  /* turns of work between two looks at the poller */
+    LOOP_SPIN_NS = 3000,   /* of pauses */
+    LOOP_YIELD_NS = 60000, /* of yields, and */
+    LOOP_YIELD_LEAST = 20, /* at least so many: each may last as long as the others' turns */
+    LOOP_YIELD_IO_NS =
+        300000, /* of yields while I/O is under way: a wake-up costs as much as a part of a sync */
     LOOP_YIELD_WAITING = 3, /* yields while I/O is under way, or on one processor */
 };
 
@@ -153,7 +155,7 @@ loop_spin(struct loop *loop)
     uint64_t longest_ns = LOOP_YIELD_NS;
     if (host->cpus == 1 || loop_waits_for_io(host)) {
         least = LOOP_YIELD_WAITING;
-        longest_ns = 0;
+        longest_ns = host->cpus == 1 ? 0 : LOOP_YIELD_IO_NS;
     }
     if (loop->yields >= least && idle_ns >= longest_ns)
         return false;

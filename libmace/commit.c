@@ -67,7 +67,8 @@ commit_wait(struct mace_txn *txn, uint64_t sequence, uint64_t deadline_ns, uint6
 {
     struct mlib_attachment *attachment = txn->attachment;
     struct mlib_outcome answer;
-    int status = mlib_answer_wait(attachment, sequence, deadline_ns, &answer);
+    int status = mlib_answer_wait(attachment, sequence, txn->flags & (MACE_SYNC | MACE_OS),
+                                  deadline_ns, &answer);
     switch (status) {
     case MACE_OK:
         commit_count(attachment, answer.status);

@@ -36,10 +36,10 @@ uint64_t mlib_commit_deadline(const struct mace *db);
 int mlib_request_publish(struct mlib_attachment *attachment, const struct mlib_request *request,
                          uint64_t deadline_ns, uint64_t *sequence);
 
-/* Waits for the answer to a request that was published without `ticket`; by its publisher, once.
+/* Waits for the answer to a request of this level that was published without `ticket`; by its publisher, once.
  * MACE_OK with the answer; MACE_BROKER_LOST: gone and not answered; MACE_BUSY: the deadline passed. */
-int mlib_answer_wait(struct mlib_attachment *attachment, uint64_t sequence, uint64_t deadline_ns,
-                     struct mlib_outcome *answer);
+int mlib_answer_wait(struct mlib_attachment *attachment, uint64_t sequence, unsigned level,
+                     uint64_t deadline_ns, struct mlib_outcome *answer);
 
 /* For mace_wait. MACE_OK: the answer, returned this once. MACE_BUSY: not answered yet; the place is the caller's, who
  * waits and then calls finish. MACE_INVALID: no such ticket, taken, waited for by another thread, or no longer kept. */

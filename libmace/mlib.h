@@ -58,11 +58,14 @@ struct mlib_attachment {
 
     pthread_mutex_t publish_lock;
     struct mshm_producer producer;
+    AO_t
+        sync_waiters; /* threads that wait for an answer at level SYNC; any thread adds and subtracts */
     uint64_t answers_taken;        /* sequences <= it were copied to `outcomes` */
     struct mlib_outcome *outcomes; /* MLIB_OUTCOMES places, by sequence */
-    uint64_t tickets;              /* asynchronous commits whose outcome mace_wait has not returned */
+    uint64_t tickets; /* asynchronous commits whose outcome mace_wait has not returned */
     AO_t places[MSHM_RING_CAPACITY]; /* sequence << 2 | enum mlib_place */
-    unsigned draining; /* thread whose request found no room in the arena: others hold back; 0 = none */
+    unsigned
+        draining; /* thread whose request found no room in the arena: others hold back; 0 = none */
     /* Lanes of asynchronous commits, oldest first: each is free when the broker has copied in its sequence. */
     AO_t deferred_count; /* changed under publish_lock, looked at without it */
     unsigned deferred_first;

@@ -17,7 +17,7 @@ write1_once(struct mlib_attachment *attachment, struct mlib_request *request)
     int status = mlib_request_publish(attachment, request, deadline, &sequence);
     if (status != MACE_OK)
         return status == MACE_BUSY ? MACE_UNKNOWN_OUTCOME : status;
-    status = mlib_answer_wait(attachment, sequence, deadline, &answer);
+    status = mlib_answer_wait(attachment, sequence, request->level, deadline, &answer);
     switch (status) {
     case MACE_OK:
         if (answer.status == MACE_OK)

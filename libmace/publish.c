@@ -119,12 +119,29 @@ mlib_answers_settle(struct mlib_attachment *attachment)
     }
 }
 
-int
-mlib_answer_wait(struct mlib_attachment *attachment, uint64_t sequence, uint64_t deadline_ns,
-                 struct mlib_outcome *answer)
+/* Waits as its company allows: while as many threads as processors wait for the disk, the later ones sleep at once, because
+ * what they burn is missing to the broker and to the kernel's own workers. */
+static int
+completion_wait(struct mlib_attachment *attachment, uint64_t sequence, unsigned level,
+                uint64_t deadline_ns)
 {
-    int status = mshm_completion_wait(attachment->session, attachment->view.store, sequence,
-                                      deadline_ns, attachment->mace->cpus);
+    struct mshm_session *session = attachment->session;
+    const struct mshm_store *store = attachment->view.store;
+    unsigned cpus = attachment->mace->cpus;
+    if (level != MACE_SYNC)
+        return mshm_completion_wait(session, store, sequence, deadline_ns, cpus);
+    AO_t before = AO_fetch_and_add1(&attachment->sync_waiters);
+    int status =
+        mshm_completion_wait(session, store, sequence, deadline_ns, before + 1 < cpus ? cpus : 0);
+    AO_fetch_and_sub1(&attachment->sync_waiters);
+    return status;
+}
+
+int
+mlib_answer_wait(struct mlib_attachment *attachment, uint64_t sequence, unsigned level,
+                 uint64_t deadline_ns, struct mlib_outcome *answer)
+{
+    int status = completion_wait(attachment, sequence, level, deadline_ns);
     bool answered = status == MSHM_OK && completion_read(attachment, sequence, answer);
     bool harvested = !AO_compare_and_swap_release(place_of(attachment, sequence),
                                                   place_word(sequence, MLIB_PLACE_WAITED),

@@ -16,7 +16,7 @@
 #include "mshm/counters.h"
 #include "mshm/protocol.h"
 
-enum { WAIT_SPINS = 150, WAIT_YIELDS = 200 };
+enum { WAIT_SPINS = 150, WAIT_YIELDS = 200, WAIT_YIELDS_DISK = 2 };
 static const uint64_t wait_slice_ns = 100 * 1000 * 1000;
 
 static int
@@ -91,7 +91,7 @@ mshm_completion_wait(struct mshm_session *session, const struct mshm_store *stor
         }
         mshm_pause();
     }
-    for (unsigned i = 0; i < WAIT_YIELDS; i++) {
+    for (unsigned i = 0; i < (cpus > 0 ? WAIT_YIELDS : WAIT_YIELDS_DISK); i++) {
         sched_yield();
         if (answered(session, sequence)) {
             mshm_counter_add(&session->counters.waits_yielded, 1);

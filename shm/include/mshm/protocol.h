@@ -121,7 +121,8 @@ int mshm_completion_take(const struct mshm_session *session, uint64_t sequence, 
                          mshm_timestamp *timestamp);
 /* Client: waits for the answer by spinning, yielding, then sleeping at most 100 ms (in slices) until `deadline_ns` of
  * CLOCK_MONOTONIC (0 = none) or until the store's liveness says gone. MSHM_OK (answered), MSHM_BROKER_LOST (gone and
- * not answered), MSHM_BUSY (deadline). One waiter per sequence. `cpus` 1: no spinning. MSHM_OK comes also when the place
+ * not answered), MSHM_BUSY (deadline). One waiter per sequence. `cpus` 1: no spinning; 0: the answer
+ * needs a disk, so neither spinning nor much yielding: what a waiter burns is missing to those who work for it. MSHM_OK comes also when the place
  * was used again and answered by a later request; mshm_completion_take then says no. */
 int mshm_completion_wait(struct mshm_session *session, const struct mshm_store *store,
                          uint64_t sequence, uint64_t deadline_ns, unsigned cpus);

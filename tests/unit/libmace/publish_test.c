@@ -269,7 +269,7 @@ START_TEST(a_thread_that_never_comes_back_does_not_hold_the_ring)
     broker_join();
     /* Should it only have been slow, it still learns its answer. */
     struct mlib_outcome answer;
-    ck_assert_int_eq(mlib_answer_wait(&client_attachment, lost, 0, &answer), MACE_OK);
+    ck_assert_int_eq(mlib_answer_wait(&client_attachment, lost, MACE_OS, 0, &answer), MACE_OK);
     ck_assert_int_eq(answer.status, MACE_OK);
     ck_assert_uint_eq(answer.timestamp, 5000 + lost);
 }
