@@ -59,8 +59,7 @@ AO_t *frames_map(struct frames *frames, mshm_pid pid);
 /* Address of the frame a resident word leads to. */
 uint8_t *frames_address(struct frames *frames, AO_t word);
 /* The word for a frame. */
-AO_t frames_word(struct frames *frames, const uint8_t *frame, unsigned class,
-                 unsigned hash_buckets);
+AO_t frames_word(struct frames *frames, const uint8_t *frame, unsigned class, unsigned hint);
 /* Publishes `word` for the pid (store-release) and retires the frame it led to before, if any. */
 void frames_publish(struct frames *frames, mshm_pid pid, AO_t word);
 

@@ -112,9 +112,9 @@ frames_address(struct frames *frames, AO_t word)
 }
 
 AO_t
-frames_word(struct frames *frames, const uint8_t *frame, unsigned class, unsigned hash_buckets)
+frames_word(struct frames *frames, const uint8_t *frame, unsigned class, unsigned hint)
 {
-    return mshm_map_word((mshm_offset)(frame - frames->base), class, hash_buckets);
+    return mshm_map_word((mshm_offset)(frame - frames->base), class, hint);
 }
 
 void

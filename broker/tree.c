@@ -98,7 +98,7 @@ tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_
         uint8_t *frame = frames_address(tree->frames, word);
         uint32_t size = mshm_class_size(mshm_map_class(word));
         if (expected == 1 && level == 0) {
-            mshm_leaf_prefetch(frame, hash, mshm_map_hash(word));
+            mshm_leaf_prefetch(frame, hash, mshm_map_hint(word));
             __builtin_prefetch(frame + offsetof(struct mshm_leaf, tail_slots), 1);
             __builtin_prefetch(frame + offsetof(struct mshm_leaf, tail_slots) + MSHM_LINE, 1);
         }
@@ -138,7 +138,8 @@ tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_
     int status = mshm_leaf_build(frame, mshm_class_size(class), &spec);
     assert(status == MSHM_OK);
     (void)status;
-    frames_publish(tree->frames, pid, frames_word(tree->frames, frame, class, 1));
+    frames_publish(tree->frames, pid,
+                   frames_word(tree->frames, frame, class, mshm_leaf_hint(frame)));
     tree->pages_leaf++;
     if (tree->height == 0)
         tree->height = 1;

@@ -59,11 +59,9 @@ page_build_leaf(const struct plan_page *page, mshm_timestamp timestamp)
 static void
 page_publish(struct tree *tree, const struct plan_page *page)
 {
-    unsigned hash = 0;
-    if (page->kind == MSHM_PAGE_LEAF)
-        hash = ((const struct mshm_page *)(const void *)page->frame)->hash_count;
+    unsigned hint = page->kind == MSHM_PAGE_LEAF ? mshm_leaf_hint(page->frame) : 0;
     frames_publish(tree->frames, page->pid,
-                   frames_word(tree->frames, page->frame, page->class, hash));
+                   frames_word(tree->frames, page->frame, page->class, hint));
 }
 
 /* What a reader can meet after each step is told in tree_parts.h. */

@@ -15,9 +15,13 @@ enum { MAX_VERSIONS = MSHM_MAX_FRAME / sizeof(struct mshm_entry) };
 /* Keys per hash bucket of 20 places: about one bucket in fifty overflows. */
 enum { KEYS_PER_BUCKET = 13 };
 
+/* Larger entries (on average, bytes) do not fit into windows often enough to fetch them ahead. */
+enum { WINDOW_ENTRY_MAX = 2 * MSHM_LINE };
+
 /* Where everything goes (bytes from the frame's start), and which versions begin a new key. */
 struct leaf_plan {
     uint32_t key_count, hash_count, prefix_size;
+    uint32_t line, windows; /* of the hint; both 0: entries stand in the order of their keys */
     uint32_t heads_at, slots_at, prefix_at, low_at, high_at, entries_at, end;
     uint64_t first_of_key[MAX_VERSIONS / 64]; /* bit i: version i is the newest of its key */
 };
@@ -69,6 +73,19 @@ fence_bytes(uint16_t size)
     return size == MSHM_FENCE_INFINITE ? 0 : (uint32_t)mshm_align_up(size, 4);
 }
 
+static void
+plan_windows(struct leaf_plan *plan, uint32_t entries)
+{
+    if (entries == 0 || entries / plan->key_count > WINDOW_ENTRY_MAX)
+        return;
+    uint32_t first = plan->entries_at / MSHM_LINE, last = (plan->end - 1) / MSHM_LINE;
+    uint32_t windows = last - first < MSHM_WINDOW ? 1 : last - first - MSHM_WINDOW + 2;
+    if (first > UINT8_MAX || windows > UINT8_MAX)
+        return;
+    plan->line = first;
+    plan->windows = windows;
+}
+
 /* Returns the bytes needed, or UINT32_MAX when no frame holds them. */
 static uint32_t
 plan_make(struct leaf_plan *plan, const struct mshm_leaf_spec *spec)
@@ -89,6 +106,9 @@ plan_make(struct leaf_plan *plan, const struct mshm_leaf_spec *spec)
     plan->high_at = plan->low_at + fence_bytes(spec->low_size);
     plan->entries_at = plan->high_at + fence_bytes(spec->high_size);
     plan->end = plan->entries_at + entries;
+    plan->line = plan->windows = 0;
+    if (is_leaf)
+        plan_windows(plan, entries);
     return plan->end > MSHM_MAX_FRAME ? UINT32_MAX : plan->end;
 }
 
@@ -134,29 +154,124 @@ bucket_add(struct mshm_hash_bucket *buckets, uint32_t hash_count, uint64_t hash,
     bucket->count = (uint8_t)(place + 1);
 }
 
-/* The second pass: entries, heads, slots and hash buckets. */
+/* One key on its way into the base. */
+struct leaf_key {
+    uint64_t hash;
+    uint16_t version; /* its newest */
+    uint16_t units;   /* of 4 bytes: all its versions */
+    uint16_t newest;  /* units of the newest, which shall be in the window */
+    uint16_t window;
+};
+
+/* The keys in the order in which their entries will stand. */
+struct leaf_order {
+    struct leaf_key keys[MAX_VERSIONS];
+    uint16_t places[MAX_VERSIONS]; /* the result: indices into keys */
+    uint16_t sorted[MAX_VERSIONS]; /* by window */
+    uint16_t missed[MAX_VERSIONS]; /* keys whose windows are full */
+};
+enum { PLACE_FREE = UINT16_MAX };
+
+/* Second pass: what each key needs; the heads on the way. */
+static void
+order_keys(struct leaf_order *order, uint8_t *frame, const struct leaf_plan *plan,
+           const struct mshm_leaf_spec *spec)
+{
+    uint32_t prefix_size = plan->prefix_size, key = 0;
+    struct leaf_key *current = order->keys;
+    for (uint32_t i = 0; i < spec->count; i++) {
+        const struct mshm_version *version = &spec->versions[i];
+        uint32_t key_size = 0;
+        if (plan_starts_key(plan, i)) {
+            key_size = version->key_size - prefix_size;
+            uint32_t head = key_head(version->key + prefix_size, key_size);
+            memcpy(frame + plan->heads_at + key * 4, &head, sizeof head);
+            current = &order->keys[key];
+            current->version = (uint16_t)i;
+            current->units = 0;
+            current->hash =
+                plan->hash_count != 0 ? mshm_key_hash(version->key, version->key_size) : 0;
+            current->window = (uint16_t)mshm_leaf_window(current->hash, plan->windows);
+            order->places[key] = (uint16_t)key;
+            key++;
+        }
+        uint32_t units = mshm_entry_size(key_size, version->value_size) / 4;
+        if (current->units == 0)
+            current->newest = (uint16_t)units;
+        current->units += (uint16_t)units;
+    }
+}
+
+/* Counting sort by window. */
+static void
+order_sort(struct leaf_order *order, const struct leaf_plan *plan)
+{
+    uint16_t starts[UINT8_MAX + 1] = {0};
+    for (uint32_t i = 0; i < plan->key_count; i++)
+        starts[order->keys[i].window + 1]++;
+    for (uint32_t i = 1; i < plan->windows; i++)
+        starts[i] += starts[i - 1];
+    for (uint32_t i = 0; i < plan->key_count; i++)
+        order->sorted[starts[order->keys[i].window]++] = (uint16_t)i;
+}
+
+/* Fills the places from left to right, each with the next key in the order of windows. A key that would stand behind its
+ * window is put aside; a place before the next key's window takes one of those, or stays free for one to come. All
+ * windows are equally long, so for entries of one size no other choice brings more keys into their windows (Glover,
+ * "Maximum matching in a convex bipartite graph", 1967); for mixed sizes it is a good guess. */
+static void
+order_arrange(struct leaf_order *order, const struct leaf_plan *plan)
+{
+    uint32_t count = plan->key_count, at = plan->entries_at, missed = 0, next = 0;
+    uint32_t usual = (plan->end - plan->entries_at) / count;
+    order_sort(order, plan);
+    for (uint32_t place = 0; place < count; place++) {
+        uint16_t chosen = PLACE_FREE;
+        for (; next < count && chosen == PLACE_FREE; next++) {
+            const struct leaf_key *key = &order->keys[order->sorted[next]];
+            uint32_t line = plan->line + key->window;
+            if (at / MSHM_LINE < line)
+                break;
+            if ((at + key->newest * 4u - 1) / MSHM_LINE < line + MSHM_WINDOW)
+                chosen = order->sorted[next];
+            else
+                order->missed[missed++] = order->sorted[next];
+        }
+        if (chosen == PLACE_FREE && missed > 0)
+            chosen = order->missed[--missed];
+        order->places[place] = chosen;
+        at += chosen != PLACE_FREE ? order->keys[chosen].units * 4u : usual;
+    }
+    while (next < count)
+        order->missed[missed++] = order->sorted[next++];
+    for (uint32_t place = count; place-- > 0;)
+        if (order->places[place] == PLACE_FREE)
+            order->places[place] = order->missed[--missed];
+}
+
+/* Third pass: entries, slots and hash buckets. */
 static void
 leaf_write_entries(uint8_t *frame, const struct leaf_plan *plan, const struct mshm_leaf_spec *spec)
 {
     struct mshm_hash_bucket *buckets =
         (struct mshm_hash_bucket *)(void *)(frame + sizeof(struct mshm_leaf));
-    uint32_t at = plan->entries_at, prefix_size = plan->prefix_size, key = 0;
-    for (uint32_t i = 0; i < spec->count; i++) {
-        const struct mshm_version *version = &spec->versions[i];
-        unsigned more = i + 1 < spec->count && !plan_starts_key(plan, i + 1) ? MSHM_ENTRY_MORE : 0;
-        uint32_t key_size = 0;
-        if (plan_starts_key(plan, i)) {
-            uint16_t slot = (uint16_t)(at / 4);
-            key_size = version->key_size - prefix_size;
-            uint32_t head = key_head(version->key + prefix_size, key_size);
-            memcpy(frame + plan->heads_at + key * 4, &head, sizeof head);
-            memcpy(frame + plan->slots_at + key * 2, &slot, sizeof slot);
-            key++;
-            if (plan->hash_count != 0)
-                bucket_add(buckets, plan->hash_count,
-                           mshm_key_hash(version->key, version->key_size), slot);
+    uint32_t at = plan->entries_at, prefix_size = plan->prefix_size;
+    struct leaf_order order;
+    order_keys(&order, frame, plan, spec);
+    if (plan->windows != 0)
+        order_arrange(&order, plan);
+    for (uint32_t place = 0; place < plan->key_count; place++) {
+        const struct leaf_key *key = &order.keys[order.places[place]];
+        uint16_t slot = (uint16_t)(at / 4);
+        memcpy(frame + plan->slots_at + order.places[place] * 2u, &slot, sizeof slot);
+        if (plan->hash_count != 0)
+            bucket_add(buckets, plan->hash_count, key->hash, slot);
+        uint32_t i = key->version, key_size = spec->versions[i].key_size - prefix_size;
+        for (unsigned more = MSHM_ENTRY_MORE; more != 0; i++, key_size = 0) {
+            if (i + 1 >= spec->count || plan_starts_key(plan, i + 1))
+                more = 0;
+            at += entry_write(frame + at, &spec->versions[i], prefix_size, key_size, more);
         }
-        at += entry_write(frame + at, version, prefix_size, key_size, more);
     }
 }
 
@@ -192,6 +307,7 @@ leaf_write_header(uint8_t *frame, const struct leaf_plan *plan, const struct msh
         .heads_at = (uint16_t)(plan->heads_at / 4),
         .slots_at = (uint16_t)(plan->slots_at / 4),
         .base_end = (uint16_t)(plan->end / 4),
+        .children_at = (uint16_t)(plan->line | plan->windows << 8),
     };
     if (spec->count > 0)
         page.prefix_head = bytes_load_upto8(spec->versions[0].key, plan->prefix_size);

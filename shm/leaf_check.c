@@ -11,6 +11,8 @@ struct leaf_checker {
     struct page_counts counts;
     struct page_arrays arrays;
     struct mshm_fences fences;
+    uint64_t used[MSHM_MAX_FRAME / 4 / 64]; /* units of 4 bytes that base entries occupy */
+    uint32_t used_size, entries_at;         /* bytes */
     uint8_t key[MSHM_MAX_KEY],
         previous[MSHM_MAX_KEY]; /* whole keys of two neighbours of the base */
     uint32_t key_size, previous_size;
@@ -117,15 +119,28 @@ check_hash(const struct leaf_checker *checker, uint16_t slot, uint32_t *places)
     return bucket->overflow ? NULL : "a key is missing from its hash bucket";
 }
 
+/* The entries from `at` to `end` stand behind the fences and on nothing else. */
 static const char *
-check_base_key(struct leaf_checker *checker, uint32_t index, uint32_t *entry_at, uint32_t *places)
+check_used(struct leaf_checker *checker, uint32_t at, uint32_t end)
+{
+    checker->used_size += end - at;
+    for (uint32_t unit = at / 4; unit < end / 4; unit++) {
+        uint64_t *word = &checker->used[unit / 64], bit = UINT64_C(1) << unit % 64;
+        if (at < checker->entries_at || *word & bit)
+            return "an entry overlaps another one or the fences";
+        *word |= bit;
+    }
+    return NULL;
+}
+
+static const char *
+check_base_key(struct leaf_checker *checker, uint32_t index, uint32_t *places)
 {
     uint32_t prefix_size = checker->counts.prefix_size;
     uint16_t slot = (uint16_t)page_u16(checker->frame, checker->arrays.slots_at + index * 2);
     struct entry_view entry;
-    if ((uint32_t)slot * 4 != *entry_at)
-        return "an entry does not follow its predecessor";
-    if (entry_load(checker->frame, checker->arrays.base_end, *entry_at, &entry) != 0)
+    uint32_t at = (uint32_t)slot * 4, end = at;
+    if (entry_load(checker->frame, checker->arrays.base_end, at, &entry) != 0)
         return "an entry does not fit into the base";
     if (entry.key_size > MSHM_MAX_KEY - prefix_size)
         return "a key's size is out of range";
@@ -144,7 +159,9 @@ check_base_key(struct leaf_checker *checker, uint32_t index, uint32_t *entry_at,
     if (why == NULL && checker->is_leaf)
         why = check_hash(checker, slot, places);
     if (why == NULL)
-        why = check_chain(checker, entry, entry_at);
+        why = check_chain(checker, entry, &end);
+    if (why == NULL)
+        why = check_used(checker, at, end);
     return why;
 }
 
@@ -154,15 +171,15 @@ check_base(struct leaf_checker *checker)
     uint32_t high_bytes =
         checker->fences.high_size == MSHM_FENCE_INFINITE ? 0 : checker->fences.high_size;
     uint32_t high_at = page_u16(checker->frame, offsetof(struct mshm_page, high_at)) * 4;
-    uint32_t entry_at = (uint32_t)mshm_align_up(high_at + high_bytes, 4);
+    checker->entries_at = (uint32_t)mshm_align_up(high_at + high_bytes, 4);
     uint32_t places = 0, filled = 0;
     for (uint32_t i = 0; i < checker->counts.key_count; i++) {
-        const char *why = check_base_key(checker, i, &entry_at, &places);
+        const char *why = check_base_key(checker, i, &places);
         if (why != NULL)
             return why;
     }
-    if (entry_at != checker->arrays.base_end)
-        return "the base does not end where its last entry ends";
+    if (checker->entries_at + checker->used_size != checker->arrays.base_end)
+        return "the entries of the base do not fill it";
     for (uint32_t i = 0; i < checker->counts.hash_count; i++)
         filled += checker->frame[sizeof(struct mshm_leaf) + i * sizeof(struct mshm_hash_bucket)];
     return filled == places ? NULL : "a hash bucket leads to something that is not a key's entry";

@@ -103,7 +103,7 @@ walk_locate(struct walk *walk, uint64_t hash)
         if (!frame_locate(walk->view, word, &walk->frame, &walk->size))
             return MSHM_CORRUPT;
         if (walk->level == 0)
-            mshm_leaf_prefetch(walk->frame, hash, mshm_map_hash(word));
+            mshm_leaf_prefetch(walk->frame, hash, mshm_map_hint(word));
         return MSHM_OK;
     case MSHM_MAP_ON_DISK:
         return MSHM_BUSY;

@@ -46,16 +46,41 @@ uint32_t mshm_leaf_tail_room(const void *frame);
 int mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *version,
                      uint64_t hash);
 
-/* Starts the fetch of the lines that a point search will need, so that their misses overlap: header, fingerprints and
- * hash bucket. `hash_buckets` is mshm_map_hash of the page-map word; a wrong one costs a useless fetch. Any reader. */
-static inline void
-mshm_leaf_prefetch(const void *frame, uint64_t hash, unsigned hash_buckets)
+/* The hint of a leaf, for its page-map word: bits 0-7 hash buckets, 8-15 `line`, 16-23 `windows`. Small entries of the
+ * base stand, as far as there is room, inside the window that the key's hash chooses: MSHM_WINDOW lines out of those
+ * that hold the entries. Window i begins at line `line` + i of the frame. A key that stands elsewhere costs its reader
+ * one more miss, nothing else. `windows` is 0 when the entries are too large or too far away for this. */
+enum { MSHM_WINDOW = 4 };
+static inline unsigned
+mshm_leaf_hint(const void *frame)
+{
+    const struct mshm_page *page = (const struct mshm_page *)frame;
+    return (page->hash_count > 255 ? 0u : page->hash_count) | (unsigned)page->children_at << 8;
+}
+static inline uint32_t
+mshm_leaf_window(uint64_t hash, uint32_t windows)
+{
+    return (uint32_t)((hash >> 32) * windows >> 32);
+}
+
+/* Starts the fetch of the lines that a point search will need, so that their misses overlap: header, fingerprints, hash
+ * bucket and the entry's window. `hint` is mshm_map_hint of the page-map word; a wrong one costs useless fetches. Any
+ * reader. Inlined always: GCC takes a function that only prefetches for one without effects and drops its calls. */
+static inline __attribute__((always_inline)) void
+mshm_leaf_prefetch(const void *frame, uint64_t hash, unsigned hint)
 {
     const char *line = (const char *)frame;
+    uint32_t windows = hint >> 16 & 255;
     __builtin_prefetch(line);
     __builtin_prefetch(line + sizeof(struct mshm_page));
     __builtin_prefetch(line + sizeof(struct mshm_leaf) +
-                       sizeof(struct mshm_hash_bucket) * ((hash >> 32) * hash_buckets >> 32));
+                       sizeof(struct mshm_hash_bucket) * ((hash >> 32) * (hint & 255) >> 32));
+    if (windows != 0) {
+        const char *window =
+            line + (uint64_t)MSHM_LINE * ((hint >> 8 & 255) + mshm_leaf_window(hash, windows));
+        for (unsigned i = 0; i < MSHM_WINDOW; i++)
+            __builtin_prefetch(window + (uint64_t)i * MSHM_LINE);
+    }
 }
 
 /* How a search ended. */

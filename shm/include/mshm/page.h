@@ -15,7 +15,8 @@
  *  +------+----------------+-------------+---------+-------+-------+--------+--------+---------+--------------+
  *                                         64 B each          immutable                ^ base_end
  *
- *  base: n distinct keys in order, stripped of their common prefix. slots[i] leads to the newest version of key i; its
+ *  base: n distinct keys, stripped of their common prefix. slots[i] leads to the newest version of key i in order (the
+ *  entries themselves stand in any order, without gaps: small ones near the place that their hash asks for); its
  *  older versions follow it directly in memory, newest first, without the key, each announced by
  *  MSHM_ENTRY_MORE in the one before. heads[i] is the big-endian number of the first 4 bytes of the stripped key,
  *  padded with zeros. A hash bucket holds one fingerprint and slot offset per key.
@@ -70,7 +71,7 @@ struct mshm_page {
     uint16_t heads_at;
     uint16_t slots_at;
     uint16_t base_end;    /* end of the immutable part: a leaf's heap of tail entries begins here */
-    uint16_t children_at; /* inner */
+    uint16_t children_at; /* inner; leaf: bits 8-23 of its hint (mshm/leaf.h) */
     uint64_t prefix_head; /* first 8 bytes of the prefix, zero-padded: saves a get a line */
 };
 static_assert(sizeof(struct mshm_page) == 64, "a page's header is one line");

@@ -100,13 +100,15 @@ static_assert(sizeof(struct mshm_catalogue_entry) == 64, "one line per bucket");
 
 /* A page-map word: where a page is now. Also the form of a leaf's `history` link.
  *
- *   63                               16 15       8 7     4 3     0
- *  +-----------------------------------+----------+-------+-------+
- *  | frame offset in the store / 4096  | hash     | class | state |
- *  +-----------------------------------+----------+-------+-------+
+ *   63                      32 31       24 23       16 15       8 7     4 3     0
+ *  +--------------------------+-----------+-----------+----------+-------+-------+
+ *  | frame's offset / 4096    | windows   | line      | hash     | class | state |
+ *  +--------------------------+-----------+-----------+----------+-------+-------+
+ *                              \------- hint: leaves only, else 0 ---/
  *
- * `hash` repeats the number of hash buckets of a leaf (0: unknown or more than 255), so that a reader can fetch header
- * and bucket side by side instead of one after the other; it is a hint, the page's own header decides.
+ * The hint repeats what a leaf's header says, so that a reader can fetch header, hash bucket and entry side by side
+ * instead of one after the other: the number of hash buckets (0: unknown or more than 255), the line at which the base's
+ * entries begin, and over how many windows they are spread (0: not known; see mshm/leaf.h). The page itself decides.
  * Written by the broker with store-release after the frame's bytes; read with load-acquire inside a bracket. */
 enum mshm_map_state {
     MSHM_MAP_NONE = 0,     /* no such page */
@@ -116,10 +118,10 @@ enum mshm_map_state {
 };
 
 static inline AO_t
-mshm_map_word(mshm_offset frame, unsigned class, unsigned hash_buckets)
+mshm_map_word(mshm_offset frame, unsigned class, unsigned hint)
 {
-    return (AO_t)(frame / MSHM_UNIT) << 16 | (AO_t)(hash_buckets > 255 ? 0 : hash_buckets) << 8 |
-           (AO_t) class << 4 | MSHM_MAP_RESIDENT;
+    return (AO_t)(frame / MSHM_UNIT) << 32 | (AO_t)(hint & 0xffffff) << 8 | (AO_t) class << 4 |
+           MSHM_MAP_RESIDENT;
 }
 static inline unsigned
 mshm_map_state(AO_t word)
@@ -132,14 +134,14 @@ mshm_map_class(AO_t word)
     return (unsigned)(word >> 4 & 15);
 }
 static inline unsigned
-mshm_map_hash(AO_t word)
+mshm_map_hint(AO_t word)
 {
-    return (unsigned)(word >> 8 & 255);
+    return (unsigned)(word >> 8 & 0xffffff);
 }
 static inline mshm_offset
 mshm_map_frame(AO_t word)
 {
-    return (mshm_offset)(word >> 16) * MSHM_UNIT;
+    return (mshm_offset)(word >> 32) * MSHM_UNIT;
 }
 static inline uint32_t
 mshm_class_size(unsigned class)

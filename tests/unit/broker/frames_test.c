@@ -409,7 +409,7 @@ START_TEST(publishing_retires_the_frame_before)
     ck_assert(frames_pending(fixture.frames));
     AO_t word = AO_load(&fixture.view.map[pid]);
     ck_assert_ptr_eq(frames_address(fixture.frames, word), second);
-    ck_assert_uint_eq(mshm_map_hash(word), 9);
+    ck_assert_uint_eq(mshm_map_hint(word), 9);
     frames_reclaim(fixture.frames, false);
     ck_assert_uint_eq(used_bytes(), 16384);
     end();

@@ -143,7 +143,7 @@ client_leaf_build(const struct mshm_leaf_spec *spec, uint32_t spare, uint8_t **f
         class ++;
     *frame = client_frame_take(class, &offset);
     ck_assert_int_eq(mshm_leaf_build(*frame, mshm_class_size(class), spec), MSHM_OK);
-    return mshm_map_word(offset, class, ((struct mshm_page *)*frame)->hash_count);
+    return mshm_map_word(offset, class, mshm_leaf_hint(*frame));
 }
 
 static inline void

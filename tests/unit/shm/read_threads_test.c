@@ -140,12 +140,12 @@ frame_retire(unsigned frame)
 }
 
 static void
-page_publish(mshm_pid pid, unsigned frame, unsigned hash_buckets)
+page_publish(mshm_pid pid, unsigned frame, unsigned hint)
 {
     AO_t *map = (AO_t *)(store_segment.base + geometry.map_offset);
     AO_t before = AO_load(&map[pid]);
-    AO_store_release(&map[pid], mshm_map_word(geometry.frames_offset + (uint64_t)frame * FRAME, 1,
-                                              hash_buckets));
+    AO_store_release(&map[pid],
+                     mshm_map_word(geometry.frames_offset + (uint64_t)frame * FRAME, 1, hint));
     if (mshm_map_state(before) == MSHM_MAP_RESIDENT)
         frame_retire((unsigned)((mshm_map_frame(before) - geometry.frames_offset) / FRAME));
 }
@@ -215,7 +215,7 @@ leaf_replace(mshm_pid pid, mshm_pid right, const char *low, const char *high,
     };
     unsigned frame = frame_take();
     DEMAND(mshm_leaf_build(writer_frame(frame), FRAME, &spec) == MSHM_OK);
-    page_publish(pid, frame, ((struct mshm_page *)writer_frame(frame))->hash_count);
+    page_publish(pid, frame, mshm_leaf_hint(writer_frame(frame)));
 }
 
 static void

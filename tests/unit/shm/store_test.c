@@ -177,13 +177,12 @@ END_TEST
 START_TEST(map_word_gives_back_what_it_was_made_of)
 {
     for (unsigned class = 0; class < MSHM_CLASSES; class ++) {
-        AO_t word = mshm_map_word(UINT64_C(123456) * 4096, class, 17);
+        AO_t word = mshm_map_word(UINT64_C(123456) * 4096, class, 0xfe0311);
         ck_assert_uint_eq(mshm_map_state(word), MSHM_MAP_RESIDENT);
         ck_assert_uint_eq(mshm_map_class(word), class);
-        ck_assert_uint_eq(mshm_map_hash(word), 17);
+        ck_assert_uint_eq(mshm_map_hint(word), 0xfe0311);
         ck_assert_uint_eq(mshm_map_frame(word), UINT64_C(123456) * 4096);
     }
-    ck_assert_uint_eq(mshm_map_hash(mshm_map_word(4096, 0, 256)), 0);
 }
 END_TEST
 

@@ -71,10 +71,9 @@ tree_frame(unsigned number)
     return tree_base + tree_geometry.frames_offset + (uint64_t)number * TREE_FRAME;
 }
 static inline AO_t
-tree_word(unsigned number, unsigned hash_buckets)
+tree_word(unsigned number, unsigned hint)
 {
-    return mshm_map_word(tree_geometry.frames_offset + (uint64_t)number * TREE_FRAME, 0,
-                         hash_buckets);
+    return mshm_map_word(tree_geometry.frames_offset + (uint64_t)number * TREE_FRAME, 0, hint);
 }
 static inline AO_t *
 tree_map(mshm_pid pid)
@@ -86,7 +85,7 @@ tree_publish(mshm_pid pid, unsigned frame)
 {
     const struct mshm_page *page = (const struct mshm_page *)tree_frame(frame);
     AO_store_release(tree_map(pid),
-                     tree_word(frame, page->kind == MSHM_PAGE_LEAF ? page->hash_count : 0));
+                     tree_word(frame, page->kind == MSHM_PAGE_LEAF ? mshm_leaf_hint(page) : 0));
 }
 
 /* Keys are six digits. */
