@@ -15,8 +15,8 @@ enum { MAX_VERSIONS = MSHM_MAX_FRAME / sizeof(struct mshm_entry) };
 /* Keys per hash bucket of 20 places: about one bucket in fifty overflows. */
 enum { KEYS_PER_BUCKET = 13 };
 
-/* Larger entries (on average, bytes) do not fit into windows often enough to fetch them ahead. */
-enum { WINDOW_ENTRY_MAX = 2 * MSHM_LINE };
+/* Larger entries (on average, bytes) do not begin in their windows often enough to fetch them ahead. */
+enum { WINDOW_ENTRY_MAX = 3 * MSHM_LINE };
 
 /* Where everything goes (bytes from the frame's start), and which versions begin a new key. */
 struct leaf_plan {
@@ -232,7 +232,8 @@ order_arrange(struct leaf_order *order, const struct leaf_plan *plan)
             uint32_t line = plan->line + key->window;
             if (at / MSHM_LINE < line)
                 break;
-            if ((at + key->newest * 4u - 1) / MSHM_LINE < line + MSHM_WINDOW)
+            uint32_t front = key->newest * 4u < MSHM_LINE ? key->newest * 4u : MSHM_LINE;
+            if ((at + front - 1) / MSHM_LINE < line + MSHM_WINDOW)
                 chosen = order->sorted[next];
             else
                 order->missed[missed++] = order->sorted[next];
