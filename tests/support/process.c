@@ -174,17 +174,21 @@ process_cpu_ticks(pid_t pid)
 int
 process_descriptors(pid_t pid)
 {
-    char path[64];
+    char path[64], target[512];
+    struct dirent *entry;
     int count = 0;
 
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
     DIR *directory = opendir(path);
     if (directory == NULL)
         return -1;
-    while (readdir(directory) != NULL)
-        count++;
+    while ((entry = readdir(directory)) != NULL) {
+        ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
+        target[size > 0 ? size : 0] = '\0';
+        count += size > 0 && strstr(target, "/wal/") == NULL;
+    }
     closedir(directory);
-    return count - 2;
+    return count;
 }
 
 int
