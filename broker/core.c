@@ -163,6 +163,12 @@ core_recover(struct core *core, bool create, char *why, size_t why_size)
     return MSHM_OK;
 }
 
+bool
+core_cache_short(const struct core *core)
+{
+    return core->cache_short;
+}
+
 /* --- one turn ----------------------------------------------------------------------------------------------------- */
 
 int

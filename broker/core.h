@@ -40,6 +40,10 @@ void core_destroy(struct core *core);
  * host and core_step called. On failure *why (a text for a person) tells file and reason. */
 int core_recover(struct core *core, bool create, char *why, size_t why_size);
 
+/* After core_recover returned MSHM_FULL: true when the cache was too small for the data in the log (replay lays pages out
+ * anew, so a cache that was full to the brim may be short of a little), false when it was the disk. */
+bool core_cache_short(const struct core *core);
+
 /* One turn. Returns true when something was done (call again at once), false when idle; *wait_ns is then how long the
  * host may sleep at most (UINT64_MAX: until woken). */
 bool core_step(struct core *core, uint64_t *wait_ns);

@@ -43,11 +43,12 @@ struct core {
     uint64_t expiry_ns;   /* when the next snapshot may be too old; UINT64_MAX = none */
     uint64_t stop_ticket; /* of the sync that an orderly stop waits for */
     unsigned stop_stage;
-    bool dirty;    /* commits were applied since the last maintenance */
-    bool untidy;   /* commits were applied since tree_tidy was done */
-    bool pressed;  /* the last maintenance left work: come back within a millisecond */
-    bool pruning;  /* leaves with history are being rebuilt after an expiry */
-    bool unmarked; /* commits since the last wal_mark */
+    bool cache_short; /* replay did not fit into the cache */
+    bool dirty;       /* commits were applied since the last maintenance */
+    bool untidy;      /* commits were applied since tree_tidy was done */
+    bool pressed;     /* the last maintenance left work: come back within a millisecond */
+    bool pruning;     /* leaves with history are being rebuilt after an expiry */
+    bool unmarked;    /* commits since the last wal_mark */
     bool stopping, stopped, poisoned;
 };
 

@@ -196,6 +196,42 @@ start_recovery(struct host *host, char *why, size_t why_size)
     return status;
 }
 
+/* Takes core and segments down again, to be made anew with a larger cache. */
+static void
+start_again(struct host *host, uint64_t cache_size)
+{
+    events_print(ENV_LOG_WARNING,
+                 "the data in the log does not fit into a cache of %llu MiB: trying %llu MiB",
+                 (unsigned long long)(host->cache_size >> 20),
+                 (unsigned long long)(cache_size >> 20));
+    core_destroy(host->core);
+    host->core = NULL;
+    mshm_segment_fini(&host->hints);
+    mshm_segment_fini(&host->store);
+    host->cache_size = cache_size;
+}
+
+/* A database that was filled to the brim must open again with the cache it was filled in, although replay may lay its
+ * pages out a little less densely: the cache grows by a quarter, a few times, as far as memory allows. */
+static int
+start_core_and_recover(struct host *host, char *why, size_t why_size)
+{
+    enum { TRIES = 4 };
+    for (unsigned tries = 1;; tries++) {
+        uint64_t larger;
+        char ignored[256];
+        int status = start_core(host, why, why_size);
+        if (status != MSHM_OK)
+            return status;
+        status = start_recovery(host, why, why_size);
+        if (status != MSHM_FULL || !core_cache_short(host->core) || tries == TRIES ||
+            host_memory_cache(host->cache_size + host->cache_size / 4, host_memory_limit(""),
+                              &larger, ignored, sizeof(ignored)) != MSHM_OK)
+            return status;
+        start_again(host, larger);
+    }
+}
+
 /* Completions are taken by core_step; their sources only end the sleep. */
 static void
 start_nothing(struct poller_source *source, uint32_t events)
@@ -240,9 +276,7 @@ host_start_serving(struct host *host, char *why, size_t why_size)
     host_env_fill(host);
     int status = start_listening(host, why, why_size);
     if (status == MSHM_OK)
-        status = start_core(host, why, why_size);
-    if (status == MSHM_OK)
-        status = start_recovery(host, why, why_size);
+        status = start_core_and_recover(host, why, why_size);
     if (status == MSHM_OK)
         status = start_watching(host, why, why_size);
     if (status != MSHM_OK)

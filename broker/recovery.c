@@ -116,8 +116,10 @@ replay_record(void *argument, const struct wal_segment_header *segment,
         replay_tend(core);
         status = replay_once(core, ops, ops_size, count, record->timestamp);
     }
-    if (status == MSHM_FULL)
+    if (status == MSHM_FULL) {
+        core->cache_short = true;
         return refuse(recovery, status, "the cache is too small for the data in the log");
+    }
     if (status == MSHM_NO_MEMORY)
         return refuse(recovery, status, "out of memory");
     if (status != MSHM_OK) {
