@@ -19,11 +19,14 @@ enum {
     COMPLETIONS = 32,             /* taken per call of env.poll */
     MAINTAIN_NS = 1000 * 1000,    /* between two rounds of pruning and reclaiming */
     LINGER_NS = 10 * 1000 * 1000, /* the same while nothing changes and a reader holds things up */
-    MARK_NS = 50 * 1000 * 1000,   /* idle for that long: the log gets a durable mark */
-    TEND_LEAVES = 4,              /* per maintenance */
-    TIDY_LEAVES = 32,             /* the same, when nobody has committed for a while */
-    TIDY_NS = 5 * 1000 * 1000,    /* what a while is */
-    RESERVE_SHARE = 32,           /* part of the cache kept for deletes and housekeeping */
+    SURVEY_NS =
+        250 * 1000 *
+        1000, /* the same while snapshots are registered and nothing else happens: are they still? */
+    MARK_NS = 50 * 1000 * 1000, /* idle for that long: the log gets a durable mark */
+    TEND_LEAVES = 4,            /* per maintenance */
+    TIDY_LEAVES = 32,           /* the same, when nobody has committed for a while */
+    TIDY_NS = 5 * 1000 * 1000,  /* what a while is */
+    RESERVE_SHARE = 32,         /* part of the cache kept for deletes and housekeeping */
 };
 
 enum { STOP_NOT, STOP_DRAINS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
@@ -252,6 +255,8 @@ maintain_due_ns(const struct core *core)
         interval = MAINTAIN_NS;
     else if (frames_pending(core->frames) || catalogue_reap_pending(core->catalogue))
         interval = LINGER_NS;
+    else if (core->snapshots.count > 0)
+        interval = SURVEY_NS;
     uint64_t since = core->now_ns - core->maintained_ns;
     uint64_t due = interval == UINT64_MAX ? UINT64_MAX : since >= interval ? 0 : interval - since;
     uint64_t expiry = core->expiry_ns == UINT64_MAX    ? UINT64_MAX
