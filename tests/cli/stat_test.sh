@@ -40,7 +40,9 @@ lines=$("$stat" "$db" 0.1 3 | grep -c '^ *[0-9]')
 status=0
 "$stat" "$work/nothing" >"$work/out" 2>"$work/err" || status=$?
 [ "$status" = 1 ] || fail "a missing database gives exit $status"
-[ ! -s "$work/out" ] && [ -s "$work/err" ] || fail "the reason is not on stderr alone"
+if [ -s "$work/out" ] || [ ! -s "$work/err" ]; then
+    fail "the reason is not on stderr alone"
+fi
 [ ! -e "$work/nothing" ] || fail "mace-stat made a database"
 for arguments in "" "$db -1" "$db 1 2 3" "$db --nonsense"; do
     status=0
