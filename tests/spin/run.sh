@@ -93,6 +93,7 @@ export here
 export -f check
 jobs=${MACE_SPIN_JOBS:-$(nproc)}
 lines=$(grep -E "^(ok|bad) +${1:-[a-z]+}( |$)" <<<"$variants")
+# shellcheck disable=SC2016 # the inner shell expands
 while read -r expected model defines; do
     printf '%s\0%s\0%s\0' "$expected" "$model" "$defines"
 done <<<"$lines" | xargs -0 -n 3 -P "$jobs" bash -c 'check "$1" "$2" "$3"' check
