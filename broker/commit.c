@@ -225,13 +225,14 @@ commit_apply(struct core *core, struct session *session, const struct mshm_reque
     mshm_counter_add(&core->figures->counters.operations, request->op_count);
 }
 
-/* A reader that stands inside a bracket holds retired frames back until it is revoked, some milliseconds later: that is no
- * reason to tell anybody that the cache is full. False when it has lasted so long that they do not come. */
+/* A reader that stands inside a bracket holds retired frames back until it is revoked, some milliseconds later, and history
+ * above its share is given up as soon as a pass over it has shown whose it is: neither is a reason to tell anybody that
+ * the cache is full. False when it has lasted so long that nothing comes of it. */
 static bool
 frames_come_back(struct core *core)
 {
     struct commit_queue *queue = core->commits;
-    if (!frames_pending(core->frames)) {
+    if (!frames_pending(core->frames) && AO_load(&core->figures->counters.history_bytes) == 0) {
         queue->short_ns = 0;
         return false;
     }

@@ -29,9 +29,18 @@ tidy_candidate(struct tree *tree, mshm_pid pid)
     return page;
 }
 
+/* Rebuilding takes frames before it gives some back: where a quarter of the cache is not free, others need them more. */
+static bool
+tidy_affordable(const struct tree *tree)
+{
+    return frames_available(tree->frames) > tree->view->frames_size / 4;
+}
+
 bool
 tree_tidy(struct tree *tree, unsigned budget, tree_resolve *resolve, void *argument)
 {
+    if (!tidy_affordable(tree))
+        tree->tidy_count = 0;
     while (budget > 0 && tree->tidy_count > 0) {
         mshm_pid pid = tree->tidy[tree->tidy_first];
         tree->tidy_first = (tree->tidy_first + 1) % TIDY_CAPACITY;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -466,9 +466,10 @@ void
 mlib_doorbell(struct mlib_attachment *attachment)
 {
     uint64_t one = 1;
-    ssize_t written;
-    /* A full counter (EAGAIN) means that the bell is ringing already. */
+    long written;
+    /* A full counter (EAGAIN) means that the bell is ringing already. The system call is made directly, so that it is no
+     * cancellation point: a commit that was handed over is not left half-way. */
     do
-        written = write(attachment->doorbell, &one, sizeof one);
+        written = syscall(SYS_write, attachment->doorbell, &one, sizeof one);
     while (written < 0 && errno == EINTR);
 }
