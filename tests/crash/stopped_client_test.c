@@ -171,7 +171,7 @@ publisher_run(int channel, void *argument)
     raw_client_close(&client);
 }
 
-START_TEST(a_client_stopped_in_a_publish_holds_nobody_up)
+START_TEST(f03_a_client_stopped_in_a_publish_holds_nobody_up)
 {
     struct worker worker;
     uint64_t timestamp;
@@ -245,7 +245,7 @@ main(void)
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, a_bracket_that_stays_open_is_revoked_and_its_read_runs_again);
     tcase_add_test(cases, a_bracket_that_nobody_revokes_reads_right_however_long_it_stood);
-    tcase_add_test(cases, a_client_stopped_in_a_publish_holds_nobody_up);
+    tcase_add_test(cases, f03_a_client_stopped_in_a_publish_holds_nobody_up);
     tcase_add_test(cases, clients_stopped_anywhere_hold_nobody_up_and_go_on);
     suite_add_tcase(suite, cases);
     runner = srunner_create(suite);

@@ -1,5 +1,6 @@
 /* disk_test.c - faults of files: torn and damaged logs, a full disk, errors of writes and syncs, short writes. */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -213,6 +214,58 @@ START_TEST(f14_each_byte_of_the_segments_header_flipped_is_found)
 }
 END_TEST
 
+/* What names the log: a wrong bit there may not lead to another state either. */
+static void
+flip_every_byte_of(const char *name)
+{
+    char file[SCRATCH_PATH], copy[SCRATCH_PATH];
+    uint8_t bytes[8192];
+    unsigned refused = 0, harmless = 0;
+
+    scratch_join(file, path, name);
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? -1 : read(fd, bytes, sizeof bytes);
+    ck_assert_msg(size > 0, "%s: %s", name, strerror(errno));
+    close(fd);
+    for (ssize_t at = 0; at < size; at++) {
+        uint8_t byte = (uint8_t)(bytes[at] ^ 1u << at % 8);
+        scratch_join(copy, scratch, "copy");
+        scratch_copy(path, copy);
+        scratch_join(file, copy, name);
+        fd = open(file, O_WRONLY | O_CLOEXEC);
+        ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+        close(fd);
+        int outcome = outcome_of(copy);
+        ck_assert_msg(outcome == -1 || outcome == SMALL_COMMITS,
+                      "byte %d of %s flipped: %d commits", (int)at, name, outcome);
+        refused += outcome == -1;
+        harmless += outcome != -1;
+        scratch_remove(copy);
+    }
+    printf("%s: %u bytes matter, %u do not\n", name, refused, harmless);
+    ck_assert_uint_gt(refused, 0);
+}
+
+static int
+manifest_is(const struct dirent *entry)
+{
+    return strncmp(entry->d_name, "MANIFEST", 8) == 0;
+}
+
+START_TEST(f15_each_byte_of_the_manifest_flipped_leads_to_no_other_state)
+{
+    struct dirent **names;
+
+    small_database(SMALL_COMMITS);
+    flip_every_byte_of("CURRENT");
+    int count = scandir(path, &names, manifest_is, alphasort);
+    ck_assert_int_eq(count, 1);
+    flip_every_byte_of(names[0]->d_name);
+    free(names[0]);
+    free(names);
+}
+END_TEST
+
 START_TEST(f14_a_refused_database_is_left_as_it_was)
 {
     struct log_file file, after;
@@ -414,6 +467,7 @@ main(void)
     tcase_add_test(cases, f14_each_byte_of_a_log_flipped_cuts_it_where_nothing_was_durable);
     tcase_add_test(cases, f14_each_byte_of_a_synced_log_flipped_is_found);
     tcase_add_test(cases, f14_each_byte_of_the_segments_header_flipped_is_found);
+    tcase_add_test(cases, f15_each_byte_of_the_manifest_flipped_leads_to_no_other_state);
     tcase_add_test(cases, f14_a_refused_database_is_left_as_it_was);
     tcase_add_test(cases, f17_a_full_disk_refuses_commits_and_serves_again_when_there_is_room);
     tcase_add_test(cases, f20_a_failed_sync_poisons_the_broker);

@@ -9,7 +9,7 @@
 #include "support/client.h"
 #include "support/process.h"
 
-enum { MODEL_OPERATIONS = 300000 }; /* of each process */
+enum { MODEL_OPERATIONS = 600000 }; /* of each process */
 
 /* Runs a history on a new database and leaves its broker running. */
 static void

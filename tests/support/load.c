@@ -147,6 +147,8 @@ load_begin(mace *db, mace_bucket *bucket, struct load_board *board, unsigned slo
     uint64_t count;
     int status = mace_begin(db, flags, txn);
 
+    if (status == MACE_BROKER_LOST)
+        AO_fetch_and_add1(&board->losses);
     if (status != MACE_OK)
         return status;
     status = load_count(*txn, bucket, slot, &count);

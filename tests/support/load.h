@@ -33,9 +33,10 @@ struct load_slot {
     AO_t doubt;
 };
 struct load_board {
-    AO_t stop;     /* set by the driver: workers end after the commit they are in */
-    AO_t commits;  /* acknowledged ones, all slots: a sign of life */
-    AO_t losses;   /* transactions that ended with MACE_BROKER_LOST or MACE_UNKNOWN_OUTCOME */
+    AO_t stop;    /* set by the driver: workers end after the commit they are in */
+    AO_t commits; /* acknowledged ones, all slots: a sign of life */
+    AO_t
+        losses; /* transactions that found no broker, or lost theirs: MACE_BROKER_LOST, MACE_UNKNOWN_OUTCOME */
     AO_t unknowns; /* of them MACE_UNKNOWN_OUTCOME */
     struct load_slot slots[LOAD_SLOTS];
 };
