@@ -259,7 +259,9 @@ START_TEST(the_versions_that_only_a_dead_client_needed_are_freed)
     worker_kill(&worker);
     wait_for(client_stat(db).sessions == 1);
     wait_for(history_is_empty());
-    ck_assert_uint_le(client_stat(db).cache_used, held);
+    /* Leaves are laid out anew meanwhile, so that one of them may be in the next larger frame. */
+    wait_for(client_stat(db).cache_retired == 0);
+    wait_for(client_stat(db).cache_used <= held + 8192);
 }
 END_TEST
 
