@@ -63,6 +63,10 @@ int catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op,
 bool catalogue_reap(struct catalogue *catalogue, mshm_timestamp oldest);
 /* A dropped bucket still waits for its last reader or its last page: call catalogue_reap again later. */
 bool catalogue_reap_pending(const struct catalogue *catalogue);
+/* Everything for a checkpoint, dropped buckets that still have pages and the next id included, and the tree's figures (tree_figures),
+ * allocated with malloc; and back again into an empty catalogue (hostile bytes). MSHM_OK, MSHM_NO_MEMORY; load also MSHM_CORRUPT, MSHM_VERSION, MSHM_LIMIT. */
+int catalogue_save(const struct catalogue *catalogue, void **bytes, uint64_t *size);
+int catalogue_load(struct catalogue *catalogue, const void *bytes, uint64_t size);
 uint32_t catalogue_count(const struct catalogue *catalogue);
 /* Calls each(bucket) for every living bucket by name; a non-zero return stops. */
 int catalogue_each(const struct catalogue *catalogue,

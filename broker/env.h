@@ -65,7 +65,12 @@ struct env {
      * size 0 writes nothing: with `sync` it only syncs. */
     void (*file_append)(void *context, struct env_file *file, uint64_t offset, const void *from,
                         size_t size, bool sync, uint64_t tag);
-    /* [loop] Runs job(argument) on another thread (or inline, later); its return value is the completion's result. */
+    /* [loop] Starts a read of [offset, offset + size) into `to`. The completion's result: bytes read, fewer only at the end of
+     * the file, or -errno. Any number may be under way, also of one file. */
+    void (*file_read_start)(void *context, struct env_file *file, uint64_t offset, void *to,
+                            size_t size, uint64_t tag);
+    /* [loop] Runs job(argument) on another thread (or inline, later); its return value is the completion's result. Several
+     * may run at the same time and end in any order. */
     void (*job_start)(void *context, int (*job)(void *argument), void *argument, uint64_t tag);
     /* [loop] Takes up to `capacity` completions without waiting; returns how many. */
     unsigned (*poll)(void *context, struct env_completion *completions, unsigned capacity);

@@ -21,6 +21,12 @@ int outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t sessi
 void outcomes_seal(struct outcomes *outcomes, uint64_t running_incarnation);
 enum mshm_outcome outcomes_lookup(const struct outcomes *outcomes, uint64_t incarnation,
                                   uint32_t session, uint64_t sequence, uint64_t *timestamp);
+/* A commit of the running incarnation (also noted by outcomes_add): its session closed in order, nobody will ask. */
+void outcomes_forget(struct outcomes *outcomes, uint64_t incarnation, uint32_t session);
+/* The whole table for a checkpoint, allocated with malloc; and back again (hostile bytes). MSHM_OK, MSHM_NO_MEMORY; load also MSHM_CORRUPT,
+ * MSHM_VERSION. */
+int outcomes_save(const struct outcomes *outcomes, void **bytes, uint64_t *size);
+int outcomes_load(struct outcomes *outcomes, const void *bytes, uint64_t size);
 /* Drops what has been served unasked for ten minutes. */
 void outcomes_expire(struct outcomes *outcomes, uint64_t served_ns);
 

@@ -24,6 +24,22 @@ int tree_create(struct tree **tree, const struct tree_options *options, const st
                 struct mshm_counters *counters);
 void tree_destroy(struct tree *tree);
 
+/* Figures that a checkpoint keeps, because a restart does not look at every page. */
+struct tree_figures {
+    uint64_t pages_leaf, pages_inner, height;
+};
+void tree_figures(const struct tree *tree, struct tree_figures *figures);
+void tree_figures_restore(struct tree *tree, const struct tree_figures *figures);
+
+/* The pages that the last tree_plan, tree_bucket_destroy, tree_tend... did not find in memory when it returned MSHM_BUSY; valid
+ * until the next call. The caller has them read in (pager.h) and asks again. */
+uint32_t tree_missing(const struct tree *tree, const mshm_pid **pids);
+/* The history word of a leaf, also while it is out of memory: a pager_history. */
+AO_t tree_history_word(void *tree, mshm_pid pid);
+/* How tree_check looks at a page that is not in memory (pager_peek). NULL: such pages are passed over. */
+typedef int tree_peek(void *argument, mshm_pid pid, void *to, uint32_t *size, const char **why);
+void tree_set_peek(struct tree *tree, tree_peek *peek, void *argument);
+
 /* Asked by the tree when the cached snapshot list cannot bring a page under its size: collects anew. */
 typedef void tree_collect(void *argument);
 void tree_set_collect(struct tree *tree, tree_collect *collect, void *argument);

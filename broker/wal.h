@@ -67,6 +67,14 @@ bool wal_idle(const struct wal *wal);
 /* After idling for a moment: when records lie after the last durable mark, syncs and writes a mark-only record. */
 void wal_mark(struct wal *wal);
 
+/* For a checkpoint: the position behind the newest finished record, staged ones included, and that record's checksum. */
+void wal_tell(const struct wal *wal, struct wal_position *position, uint32_t *chain);
+/* Bytes of log between a position (of wal_tell, or of the cut that recovery began with) and now. */
+uint64_t wal_bytes_since(const struct wal *wal, struct wal_position position);
+/* Everything before `position` is in a checkpoint that counts: segments wholly before it are used again for later ones, as far as there
+ * is use for them, the others removed; by jobs. */
+void wal_release(struct wal *wal, struct wal_position position);
+
 /* Reading side (wal_read.c). Walks the lineage of the log from `first_segment` and calls each(record, ops) for every
  * record in commit order; decides the end of the log. MSHM_OK with *end; MSHM_CORRUPT (acknowledged data is damaged:
  * nothing was changed; *why names file and offset); MSHM_VERSION; MSHM_IO; or what `each` returned. */
@@ -81,8 +89,17 @@ struct wal_end {
 };
 typedef int wal_each(void *argument, const struct wal_segment_header *segment,
                      const struct wal_record *record, const void *ops, uint64_t ops_size);
-/* first_segment: 0 = a log need not exist yet; else one without any valid segment is damage. why may be NULL. */
+/* first_segment: 0 = a log need not exist yet; else one without any valid segment is damage, unless `from` says that a
+ * checkpoint covers it. from: the newest checkpoint's cut (NULL or timestamp 0: none): records up to it are passed over
+ * whatever their state, the walk begins with the first record that continues it (by number and chain, or the first of a later
+ * segment whose header names it), and nothing behind it is a legal log. why may be NULL. */
+struct wal_from {
+    uint64_t timestamp;
+    uint32_t chain;
+    struct wal_position position;
+};
 int wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+             const struct wal_from *from,
              wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size);
 /* Checks one record image of `available` bytes at `offset` of a segment: its size, or 0 when it is not a valid record.
  * Never reads beyond `available`. */
