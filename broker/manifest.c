@@ -11,10 +11,10 @@
 #include "manifest_format.h"
 #include "mshm/status.h"
 
-enum { NAME_SIZE = 40 };
+enum { NAME_SIZE = MANIFEST_NAME_SIZE };
 
-static void
-manifest_name(char name[NAME_SIZE], uint64_t number)
+void
+manifest_name(char name[MANIFEST_NAME_SIZE], uint64_t number)
 {
     snprintf(name, NAME_SIZE, "MANIFEST-%" PRIu64, number);
 }
@@ -67,8 +67,10 @@ current_load(const struct env *env, uint64_t *number, char *why, size_t why_size
 }
 
 int
-manifest_load(const struct env *env, struct manifest *manifest, char *why, size_t why_size)
+manifest_load(const struct env *env, struct manifest *manifest,
+              const struct manifest_visitor *visitor, char *why, size_t why_size)
 {
+    (void)visitor;
     struct manifest_image image;
     char name[NAME_SIZE];
     uint64_t number;
@@ -113,7 +115,7 @@ write_small(const struct env *env, const char *name, const void *from, size_t si
 }
 
 static int
-manifest_switch(const struct env *env, const struct manifest_image *image)
+manifest_turn(const struct env *env, const struct manifest_image *image)
 {
     char name[NAME_SIZE], text[NAME_SIZE + 1];
     manifest_name(name, image->number);
@@ -131,8 +133,10 @@ manifest_switch(const struct env *env, const struct manifest_image *image)
 }
 
 int
-manifest_store(const struct env *env, struct manifest *manifest)
+manifest_store(const struct env *env, struct manifest *manifest,
+               const struct manifest_edit *edit)
 {
+    (void)edit;
     struct manifest_image image = {.magic = MANIFEST_MAGIC,
                                    .version = MANIFEST_VERSION,
                                    .number = manifest->number + 1,
@@ -140,7 +144,7 @@ manifest_store(const struct env *env, struct manifest *manifest)
                                    .first_segment = manifest->first_segment};
     memcpy(image.database_id, manifest->database_id, sizeof image.database_id);
     image.crc = image_crc(&image);
-    int result = manifest_switch(env, &image);
+    int result = manifest_turn(env, &image);
     if (result != 0)
         return env_status(result);
     if (manifest->number != 0) {

@@ -148,7 +148,7 @@ log_replay(struct recovery *recovery)
     struct core *core = recovery->core;
     bool reserve = frames_allow_reserve(core->frames, true);
     int status =
-        wal_read(core->env, core->manifest.database_id, core->manifest.first_segment, replay_record,
+        wal_read(core->env, core->manifest.database_id, core->manifest.first_segment, NULL, replay_record,
                  recovery, &recovery->end, recovery->why, recovery->why_size);
     frames_allow_reserve(core->frames, reserve);
     if (status != MSHM_OK)
@@ -166,7 +166,7 @@ incarnation_begin(struct recovery *recovery)
 {
     struct core *core = recovery->core;
     core->manifest.incarnation++;
-    int status = manifest_store(core->env, &core->manifest);
+    int status = manifest_store(core->env, &core->manifest, NULL);
     if (status != MSHM_OK)
         return refuse(recovery, status, "the manifest cannot be written");
     core->store->incarnation = core->manifest.incarnation;
@@ -205,7 +205,7 @@ log_open(struct recovery *recovery)
     if (core->manifest.first_segment == 0) {
         core->manifest.first_segment =
             end->next.end.segment != 0 ? end->first_segment : end->next.next_segment;
-        status = manifest_store(core->env, &core->manifest);
+        status = manifest_store(core->env, &core->manifest, NULL);
         if (status != MSHM_OK)
             return refuse(recovery, status, "the manifest cannot be written");
     }
@@ -221,7 +221,7 @@ recovery_run(struct core *core, bool create, char *why, size_t why_size)
     struct recovery recovery = {
         .core = core, .end = {.next = {.next_segment = 1}}, .why = why, .why_size = why_size};
     MACE_KILL_POINT("recovery:begin");
-    int status = manifest_load(core->env, &core->manifest, why, why_size);
+    int status = manifest_load(core->env, &core->manifest, NULL, why, why_size);
     if (status == MSHM_OK)
         status = log_replay(&recovery);
     else if (status == MSHM_NOT_FOUND)

@@ -221,8 +221,10 @@ report_end(const struct walk *walk, uint32_t index, struct wal_end *end)
 
 int
 wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+         const struct wal_from *from,
          wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size)
 {
+    (void)from;
     struct walk walk = {
         .env = env, .each = each, .argument = argument, .why = why, .why_size = why_size};
     struct wal_end found = {.next = {.next_segment = 1}};

@@ -87,7 +87,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(made == 0);
     (void)made;
     sim_inode_write(inode, 0, bytes, SEGMENT_SIZE);
-    int status = wal_read(sim_env_interface(sim), id, 0, look, &sum, &end, why, sizeof why);
+    int status = wal_read(sim_env_interface(sim), id, 0, NULL, look, &sum, &end, why, sizeof why);
     assert(status == MSHM_OK || status == MSHM_CORRUPT || status == MSHM_VERSION);
     (void)status;
     free(bytes);

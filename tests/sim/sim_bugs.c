@@ -154,9 +154,11 @@ __wrap_wal_rewrite(const struct env *env, const struct wal_end *end)
 }
 
 int __real_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+                    const struct wal_from *from,
                     wal_each *each, void *argument, struct wal_end *end, char *why,
                     size_t why_size);
 int __wrap_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+                    const struct wal_from *from,
                     wal_each *each, void *argument, struct wal_end *end, char *why,
                     size_t why_size);
 
@@ -187,23 +189,24 @@ early_each(void *argument, const struct wal_segment_header *segment,
 
 int
 __wrap_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
+                    const struct wal_from *from,
                 wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size)
 {
     struct early early = {each, argument, 0, 0};
     if (planted != BUG_REPLAY_STOPS_EARLY)
-        return __real_wal_read(env, database_id, first_segment, each, argument, end, why, why_size);
-    (void)__real_wal_read(env, database_id, first_segment, early_count, &early, end, why, why_size);
-    return __real_wal_read(env, database_id, first_segment, early_each, &early, end, why, why_size);
+        return __real_wal_read(env, database_id, first_segment, from, each, argument, end, why, why_size);
+    (void)__real_wal_read(env, database_id, first_segment, from, early_count, &early, end, why, why_size);
+    return __real_wal_read(env, database_id, first_segment, from, early_each, &early, end, why, why_size);
 }
 
-int __real_manifest_store(const struct env *env, struct manifest *manifest);
-int __wrap_manifest_store(const struct env *env, struct manifest *manifest);
+int __real_manifest_store(const struct env *env, struct manifest *manifest, const struct manifest_edit *edit);
+int __wrap_manifest_store(const struct env *env, struct manifest *manifest, const struct manifest_edit *edit);
 int
-__wrap_manifest_store(const struct env *env, struct manifest *manifest)
+__wrap_manifest_store(const struct env *env, struct manifest *manifest, const struct manifest_edit *edit)
 {
     if (planted == BUG_MANIFEST_NOT_STORED && manifest->incarnation > 1)
         return 0;
-    return __real_manifest_store(env, manifest);
+    return __real_manifest_store(env, manifest, edit);
 }
 
 int __real_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t session,

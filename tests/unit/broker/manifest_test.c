@@ -44,7 +44,7 @@ static int
 load(struct manifest *manifest)
 {
     why[0] = '\0';
-    return manifest_load(env, manifest, why, sizeof why);
+    return manifest_load(env, manifest, NULL, why, sizeof why);
 }
 
 START_TEST(empty_directory_has_no_manifest)
@@ -58,10 +58,10 @@ END_TEST
 START_TEST(what_was_stored_is_loaded)
 {
     struct manifest stored = sample(7), loaded = {0};
-    ck_assert_int_eq(manifest_store(env, &stored), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &stored, NULL), MSHM_OK);
     ck_assert_uint_eq(stored.number, 1);
     stored.incarnation = 8;
-    ck_assert_int_eq(manifest_store(env, &stored), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &stored, NULL), MSHM_OK);
     ck_assert_int_eq(load(&loaded), MSHM_OK);
     ck_assert_uint_eq(loaded.number, 2);
     ck_assert_uint_eq(loaded.incarnation, 8);
@@ -79,10 +79,10 @@ START_TEST(death_at_any_call_leaves_the_old_or_the_new)
             sim_env_destroy(sim);
             begin(n);
             struct manifest manifest = sample(1), loaded;
-            ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+            ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
             manifest.incarnation = 2;
             sim_env_die_at(sim, n % 20 + 1, power_cut != 0);
-            int status = manifest_store(env, &manifest);
+            int status = manifest_store(env, &manifest, NULL);
             if (!sim_env_dead(sim))
                 sim_env_die(sim, power_cut != 0);
             sim_env_restart(sim);
@@ -91,7 +91,7 @@ START_TEST(death_at_any_call_leaves_the_old_or_the_new)
             manifest_tidy(env, &loaded);
             ck_assert_int_eq(load(&loaded), MSHM_OK);
             loaded.incarnation++;
-            ck_assert_int_eq(manifest_store(env, &loaded), MSHM_OK);
+            ck_assert_int_eq(manifest_store(env, &loaded, NULL), MSHM_OK);
         }
     }
 }
@@ -100,7 +100,7 @@ END_TEST
 START_TEST(each_byte_flipped_is_refused)
 {
     struct manifest manifest = sample(1), loaded;
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
     static const char *const names[] = {"CURRENT", "MANIFEST-1"};
     struct sim_inode *inode = sim_disk_find(sim_env_disk(sim), names[_i]);
     for (uint64_t offset = 0; offset < inode->size; offset++) {
@@ -117,7 +117,7 @@ END_TEST
 START_TEST(each_truncation_is_refused)
 {
     struct manifest manifest = sample(1), loaded;
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
     static const char *const names[] = {"CURRENT", "MANIFEST-1"};
     struct sim_inode *inode = sim_disk_find(sim_env_disk(sim), names[_i]);
     while (inode->size > 0) {
@@ -130,7 +130,7 @@ END_TEST
 START_TEST(manifest_that_current_names_and_is_not_there_is_damage)
 {
     struct manifest manifest = sample(1), loaded;
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
     ck_assert_int_eq(sim_disk_remove(sim_env_disk(sim), "MANIFEST-1"), 0);
     ck_assert_int_eq(load(&loaded), MSHM_CORRUPT);
 }
@@ -139,7 +139,7 @@ END_TEST
 START_TEST(another_version_of_the_format_is_named_so)
 {
     struct manifest manifest = sample(1), loaded;
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
     struct sim_inode *inode = sim_disk_find(sim_env_disk(sim), "MANIFEST-1");
     struct manifest_image image;
     memcpy(&image, inode->cache, sizeof image);
@@ -154,25 +154,25 @@ END_TEST
 START_TEST(full_disk_and_errors_are_told_apart_and_change_nothing)
 {
     struct manifest manifest = sample(1), loaded;
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
     manifest.incarnation = 2;
     sim_env_set_full(sim, true);
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_FULL);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_FULL);
     sim_env_set_full(sim, false);
     sim_env_fail(sim, SIM_CALL_SYNC, 1, EIO);
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_IO);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_IO);
     sim_env_fail(sim, SIM_CALL_OPEN, 1, EACCES);
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_DENIED);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_DENIED);
     ck_assert_int_eq(load(&loaded), MSHM_OK);
     ck_assert_uint_eq(loaded.incarnation, 1);
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
 }
 END_TEST
 
 START_TEST(read_error_is_an_error)
 {
     struct manifest manifest = sample(1), loaded;
-    ck_assert_int_eq(manifest_store(env, &manifest), MSHM_OK);
+    ck_assert_int_eq(manifest_store(env, &manifest, NULL), MSHM_OK);
     sim_env_fail(sim, SIM_CALL_READ, (uint64_t)_i + 1, EIO);
     ck_assert_int_eq(load(&loaded), MSHM_IO);
 }

@@ -160,7 +160,7 @@ fixture_read(struct fixture *fixture)
     fixture->read_count = 0;
     fixture->read_last = 0;
     fixture->why[0] = '\0';
-    return wal_read(fixture->env, fixture_id, 0, fixture_each, fixture, &fixture->end, fixture->why,
+    return wal_read(fixture->env, fixture_id, 0, NULL, fixture_each, fixture, &fixture->end, fixture->why,
                     sizeof fixture->why);
 }
 

@@ -77,7 +77,7 @@ START_TEST(log_that_was_started_and_is_gone_is_refused)
     commit(1, true);
     ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
     segment_remove(1);
-    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, fixture_each, &fixture, &fixture.end,
+    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, NULL, fixture_each, &fixture, &fixture.end,
                               fixture.why, sizeof fixture.why),
                      MSHM_CORRUPT);
     ck_assert_str_ne(fixture.why, "");
@@ -229,7 +229,7 @@ START_TEST(log_of_another_database_is_refused)
     static const uint8_t other[16] = "another one";
     commit(1, true);
     ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
-    ck_assert_int_eq(wal_read(fixture.env, other, 0, fixture_each, &fixture, &fixture.end,
+    ck_assert_int_eq(wal_read(fixture.env, other, 0, NULL, fixture_each, &fixture, &fixture.end,
                               fixture.why, sizeof fixture.why),
                      MSHM_CORRUPT);
     ck_assert_ptr_nonnull(strstr(fixture.why, "another database"));

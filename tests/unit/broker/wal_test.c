@@ -192,7 +192,7 @@ START_TEST(segments_grow_and_a_large_record_finds_one_that_holds_it)
     wal_close(fixture.wal);
     fixture.wal = NULL;
     sim_env_restart(fixture.sim);
-    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, count_records, &count, &fixture.end,
+    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, NULL, count_records, &count, &fixture.end,
                               fixture.why, sizeof fixture.why),
                      MSHM_OK);
     ck_assert_uint_eq(count, 302);
