@@ -40,11 +40,21 @@ file_find(struct fake *fake, const char *name)
     return NULL;
 }
 
+/* A removed file's place is used again: nobody may still read from it. */
+static void
+reads_check(const struct fake *fake, const struct env_file *file)
+{
+    for (unsigned i = 0; i < fake->completion_count; i++)
+        ck_assert_ptr_ne(fake->operations[i].file, file);
+}
+
 static int
 fake_open(void *context, const char *name, unsigned flags, struct env_file **file)
 {
     struct fake *fake = context;
     struct env_file *found = file_find(fake, name);
+    if (fake->open_error != 0)
+        return fake->open_error;
     if ((flags & ENV_OPEN_CREATE) == 0) {
         *file = found;
         return found == NULL ? -ENOENT : 0;
@@ -55,6 +65,7 @@ fake_open(void *context, const char *name, unsigned flags, struct env_file **fil
         if (fake->files[i].exists)
             continue;
         struct env_file *made = &fake->files[i];
+        reads_check(fake, made);
         free(made->bytes);
         *made = (struct env_file){.exists = true, .capacity = fake->file_capacity};
         snprintf(made->name, sizeof(made->name), "%s", name);
@@ -80,15 +91,30 @@ fake_size(void *context, struct env_file *file)
 }
 
 static int64_t
-fake_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
+bytes_read(const struct env_file *file, uint64_t offset, void *to, size_t size)
 {
-    (void)context;
     if (offset >= file->size)
         return 0;
     if (size > file->size - offset)
         size = (size_t)(file->size - offset);
     memcpy(to, file->bytes + offset, size);
     return (int64_t)size;
+}
+
+/* Counts down to a planned failure: true when it is this call. */
+static bool
+planned(unsigned *countdown)
+{
+    return *countdown > 0 && --*countdown == 0;
+}
+
+static int64_t
+fake_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
+{
+    struct fake *fake = context;
+    if (planned(&fake->file_read_fail))
+        return fake->read_error;
+    return bytes_read(file, offset, to, size);
 }
 
 static int
@@ -106,9 +132,9 @@ fake_write(void *context, struct env_file *file, uint64_t offset, const void *fr
 static int
 fake_sync(void *context, struct env_file *file)
 {
-    (void)context;
+    struct fake *fake = context;
     (void)file;
-    return 0;
+    return fake->sync_error;
 }
 
 static int
@@ -153,6 +179,14 @@ fake_directory(void *context, const char *name)
 }
 
 static int
+fake_directory_sync(void *context, const char *name)
+{
+    struct fake *fake = context;
+    (void)name;
+    return fake->directory_sync_error;
+}
+
+static int
 fake_list(void *context, const char *name, int (*each)(const char *, void *), void *argument)
 {
     struct fake *fake = context;
@@ -190,12 +224,13 @@ fake_unmap(void *context, void *address, uint64_t size)
     (void)size;
 }
 
-static void
-complete(struct fake *fake, uint64_t tag, int64_t result)
+static struct fake_operation *
+operation_start(struct fake *fake, uint64_t tag)
 {
     ck_assert_uint_lt(fake->completion_count, FAKE_COMPLETIONS);
-    fake->completions[fake->completion_count++] =
-        (struct env_completion){.tag = tag, .result = result};
+    struct fake_operation *operation = &fake->operations[fake->completion_count++];
+    *operation = (struct fake_operation){.tag = tag};
+    return operation;
 }
 
 static void
@@ -208,13 +243,42 @@ fake_append(void *context, struct env_file *file, uint64_t offset, const void *f
         result = fake_write(fake, file, offset, from, size);
     fake->appends++;
     fake->syncs += sync;
-    complete(fake, tag, result);
+    operation_start(fake, tag)->result = result;
+}
+
+static void
+fake_read_start(void *context, struct env_file *file, uint64_t offset, void *to, size_t size,
+                uint64_t tag)
+{
+    struct fake *fake = context;
+    struct fake_operation *operation = operation_start(fake, tag);
+    operation->file = file;
+    operation->offset = offset;
+    operation->to = to;
+    operation->size = planned(&fake->read_short) ? size / 2 : size;
+    operation->result = planned(&fake->read_fail) ? fake->read_error : 0;
+    memset(to, 0xa5, size);
+    fake->reads++;
 }
 
 static void
 fake_job(void *context, int (*job)(void *), void *argument, uint64_t tag)
 {
-    complete(context, tag, job(argument));
+    struct fake_operation *operation = operation_start(context, tag);
+    operation->job = job;
+    operation->argument = argument;
+}
+
+static int64_t
+operation_end(const struct fake_operation *operation)
+{
+    if (operation->result != 0)
+        return operation->result;
+    if (operation->job != NULL)
+        return operation->job(operation->argument);
+    if (operation->file != NULL)
+        return bytes_read(operation->file, operation->offset, operation->to, operation->size);
+    return 0;
 }
 
 static unsigned
@@ -224,10 +288,15 @@ fake_poll(void *context, struct env_completion *completions, unsigned capacity)
     unsigned count = fake->hold ? 0 : fake->completion_count;
     if (count > capacity)
         count = capacity;
-    memcpy(completions, fake->completions, count * sizeof(*completions));
+    for (unsigned i = 0; i < count; i++) {
+        unsigned at = fake->backwards ? fake->completion_count - 1 - i : i;
+        const struct fake_operation *operation = &fake->operations[at];
+        completions[i] = (struct env_completion){operation->tag, operation_end(operation)};
+    }
     fake->completion_count -= count;
-    memmove(fake->completions, fake->completions + count,
-            fake->completion_count * sizeof(*completions));
+    if (!fake->backwards)
+        memmove(fake->operations, fake->operations + count,
+                fake->completion_count * sizeof(fake->operations[0]));
     return count;
 }
 
@@ -301,11 +370,12 @@ static const struct env fake_functions = {
     .file_rename = fake_rename,
     .file_remove = fake_remove,
     .directory_create = fake_directory,
-    .directory_sync = fake_directory,
+    .directory_sync = fake_directory_sync,
     .directory_list = fake_list,
     .file_map = fake_map,
     .file_unmap = fake_unmap,
     .file_append = fake_append,
+    .file_read_start = fake_read_start,
     .job_start = fake_job,
     .poll = fake_poll,
     .store_back = fake_store_back,
@@ -340,6 +410,7 @@ fake_init(struct fake *fake)
     fake->options.map_capacity = 1 << 16;
     fake->options.segment_size = 1 << 20;
     fake->file_capacity = FILE_CAPACITY;
+    fake->read_error = -EIO;
 }
 
 int

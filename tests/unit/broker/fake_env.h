@@ -1,6 +1,7 @@
 /* fake_env.h - an environment in plain memory for tests of the broker's core, and clients that speak to it.
  *
- * Files, clock and chance are memory; an append or a job ends when the core polls, unless completions are held. What a
+ * Files, clock and chance are memory; an append, a read or a job ends when the core polls, unless completions are held.
+ * The bytes of a read arrive, and a job runs, only then: who looks earlier sees rubbish. What a
  * client does goes through the same functions of mshm/protocol.h that libmace uses, on a segment that broker and client
  * share by sharing the address.
  */
@@ -11,7 +12,7 @@
 #include "core_parts.h"
 #include "mshm/protocol.h"
 
-enum { FAKE_FILES = 64, FAKE_COMPLETIONS = 64, FAKE_WAKES = 256, FAKE_LINE = 256 };
+enum { FAKE_FILES = 256, FAKE_COMPLETIONS = 8192, FAKE_WAKES = 256, FAKE_LINE = 256 };
 
 struct env_file {
     char name[64];
@@ -20,21 +21,42 @@ struct env_file {
     bool exists;
 };
 
+/* Something under way: an append (done already), a read or a job (done when it is polled). */
+struct fake_operation {
+    uint64_t tag;
+    int64_t result;        /* an error, or of what is done */
+    struct env_file *file; /* a read */
+    uint64_t offset;
+    void *to;
+    size_t size;
+    int (*job)(void *argument);
+    void *argument;
+};
+
 struct fake_client;
 
 struct fake {
     struct env env;
     struct env_file files[FAKE_FILES];
-    struct env_completion completions[FAKE_COMPLETIONS];
+    struct fake_operation operations[FAKE_COMPLETIONS]; /* in the order of their start */
     unsigned completion_count;
     uint64_t now_ns, random_state;
 
     bool hold;             /* completions stay where they are */
+    bool backwards;        /* what was started last ends first */
     int append_error;      /* what the next appends end with: 0 or -errno */
     int preallocate_error; /* what the next preallocations return */
     int store_back_error;  /* what backing of the store returns */
     int arena_back_error;
-    unsigned appends, syncs;
+    unsigned
+        read_fail; /* this many-th file_read_start from now (1 = the next) ends with read_error; 0: none */
+    unsigned
+        read_short; /* this many-th file_read_start from now brings half of its bytes; 0: none */
+    unsigned
+        file_read_fail; /* this many-th blocking file_read from now returns read_error; 0: none */
+    int read_error;     /* -EIO at first */
+    int open_error, sync_error, directory_sync_error; /* what the next ones return */
+    unsigned appends, syncs, reads;
     uint64_t file_capacity; /* bytes a file can hold */
 
     unsigned int *woken[FAKE_WAKES]; /* words that env.wake was called for */
