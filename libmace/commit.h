@@ -13,7 +13,7 @@
 #include "writeset.h"
 
 struct mlib_request {
-    unsigned kind;  /* MSHM_REQUEST_COMMIT or MSHM_REQUEST_ONE_CALL */
+    unsigned kind;  /* MSHM_REQUEST_COMMIT, MSHM_REQUEST_ONE_CALL or MSHM_REQUEST_PAGE_IN */
     unsigned level; /* MACE_SYNC or MACE_OS */
     bool ticket;    /* mace_wait will ask for the answer; else the caller waits for it at once */
     /* COMMIT */
@@ -25,6 +25,10 @@ struct mlib_request {
     unsigned op; /* enum mshm_op_kind */
     const void *key, *value;
     size_t key_size, value_size;
+    /* PAGE_IN */
+    const mshm_pid *pids;
+    unsigned pid_count;
+    bool ahead; /* nobody waits for the answer */
 };
 
 /* When a call on this handle that begins now gives up waiting: nanoseconds of CLOCK_MONOTONIC; 0 = never. */
@@ -35,6 +39,10 @@ uint64_t mlib_commit_deadline(const struct mace *db);
  * MACE_BUSY (deadline), MACE_INVALID (called from a signal handler inside another call). */
 int mlib_request_publish(struct mlib_attachment *attachment, const struct mlib_request *request,
                          uint64_t deadline_ns, uint64_t *sequence);
+
+/* The same without waiting for anything: MACE_BUSY, MACE_TOO_BIG: no room now. */
+int mlib_request_try(struct mlib_attachment *attachment, const struct mlib_request *request,
+                     uint64_t *sequence);
 
 /* Waits for the answer to a request of this level that was published without `ticket`; by its publisher, once.
  * MACE_OK with the answer; MACE_BROKER_LOST: gone and not answered; MACE_BUSY: the deadline passed. */

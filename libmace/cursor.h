@@ -57,6 +57,9 @@ struct mace_cursor {
     uint32_t copy_size;
     const uint8_t *ahead,
         *ahead_end; /* what is left to fetch of the leaf that comes next; see mlib_base_move */
+    unsigned
+        window; /* leaves out of memory to ask for ahead of the walk; 0: none was missed lately */
+    unsigned covered;            /* leaves ahead of the walk that were looked at already */
     struct mshm_fences fences;   /* of the copy */
     struct mshm_version version; /* the entry the iterator stands on */
     size_t key_size;

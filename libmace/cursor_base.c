@@ -7,6 +7,11 @@
 
 #include "cursor.h"
 
+enum {
+    AHEAD_FIRST = 4, /* leaves asked for ahead after one was missed; twice as many each time */
+    AHEAD_MAX = 128,
+};
+
 /* Copies the leaf for `key` and prepares a walk over it. `key` does not point into the cursor's copy. */
 static int
 leaf_load(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t *key,
@@ -15,12 +20,17 @@ leaf_load(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t 
     struct mace_txn *txn = cursor->txn;
     const struct mlib_range *range = &cursor->range;
     mshm_pid missing;
+    int status;
     cursor->loaded = false;
-    int status =
-        mshm_leaf_copy(&txn->attachment->view, txn->lane, txn->expired, cursor->tree, txn->snapshot,
-                       where, key, key_size, hint, cursor->copy, &cursor->copy_size, &missing);
-    if (status == MSHM_BUSY)
-        return mlib_missing_status(txn->attachment);
+    while ((status = mshm_leaf_copy(&txn->attachment->view, txn->lane, txn->expired, cursor->tree,
+                                    txn->snapshot, where, key, key_size, hint, cursor->copy,
+                                    &cursor->copy_size, &missing)) == MSHM_BUSY) {
+        status = mlib_page_in(txn->attachment, &missing, 1);
+        if (status != MACE_OK)
+            return status;
+        cursor->window = cursor->window == 0 ? AHEAD_FIRST : cursor->window;
+        cursor->covered = 0;
+    }
     if (status == MSHM_OK)
         status = mshm_page_fences(cursor->copy, cursor->copy_size, &cursor->fences);
     if (status == MSHM_OK)
@@ -56,6 +66,26 @@ ahead_set(struct mace_cursor *cursor)
     cursor->ahead_end = cursor->ahead + mshm_class_size(class);
 }
 
+/* A walk that had to wait for a leaf is likely to miss the next ones, too: they are asked for while it goes on, so that the
+ * disk has many reads to do at once. `fence`: where the next leaf begins (ends). */
+static void
+ahead_ask(struct mace_cursor *cursor, bool forward, const uint8_t *fence, size_t size)
+{
+    struct mace_txn *txn = cursor->txn;
+    mshm_pid pids[AHEAD_MAX];
+    if (cursor->window == 0)
+        return;
+    if (cursor->covered > cursor->window / 2) {
+        cursor->covered--;
+        return;
+    }
+    unsigned count = mshm_leaves_ahead(&txn->attachment->view, txn->lane, cursor->tree, fence, size,
+                                       forward, pids, cursor->window, &cursor->covered);
+    if (count > 0)
+        mlib_page_ahead(txn->attachment, pids, count);
+    cursor->window = count == 0 ? 0 : cursor->window < AHEAD_MAX ? cursor->window * 2 : AHEAD_MAX;
+}
+
 /* The next leaf in the walk's direction. MACE_NOT_FOUND: there is none. */
 static int
 leaf_cross(struct mace_cursor *cursor, bool forward)
@@ -69,6 +99,7 @@ leaf_cross(struct mace_cursor *cursor, bool forward)
     if (size > sizeof fence)
         return MACE_CORRUPT;
     memcpy(fence, forward ? fences->high : fences->low, size);
+    ahead_ask(cursor, forward, fence, size);
     int status = leaf_load(cursor, forward ? MSHM_LEAF_AT : MSHM_LEAF_BELOW, fence, size,
                            forward ? right : 0);
     if (status != MACE_OK)

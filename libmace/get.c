@@ -8,12 +8,6 @@
 #include "mlib_time.h"
 #include "txn.h"
 
-int
-mlib_missing_status(const struct mlib_attachment *attachment)
-{
-    return mlib_attachment_lost(attachment) ? MACE_BROKER_LOST : MACE_BUSY;
-}
-
 /* A buffer that has memory at all, so that no offset is ever added to a null pointer. */
 static inline int
 buffer_ready(struct mlib_buffer *buffer)
@@ -21,20 +15,31 @@ buffer_ready(struct mlib_buffer *buffer)
     return buffer->data != NULL ? MACE_OK : mlib_buffer_reserve(buffer, 0, MSHM_MAX_INLINE);
 }
 
-/* mshm_get with room for the whole buffer behind `used`. */
+/* mshm_get with room for the whole buffer behind `used`. A page that is not in memory is waited for, or, with `missing`,
+ * reported: MACE_BUSY. */
 static inline int
 snapshot_read(struct mace_txn *txn, struct mshm_tree_ref tree, const void *key, size_t key_size,
-              void *buffer, size_t capacity, uint64_t *value_size)
+              void *buffer, size_t capacity, uint64_t *value_size, mshm_pid *missing)
 {
-    mshm_pid missing;
-    int status = mshm_get(&txn->attachment->view, txn->lane, txn->expired, tree, key, key_size,
-                          txn->snapshot, buffer, capacity, value_size, NULL, &missing);
-    return status == MSHM_BUSY ? mlib_missing_status(txn->attachment) : status;
+    mshm_pid pid;
+    int status;
+    while ((status = mshm_get(&txn->attachment->view, txn->lane, txn->expired, tree, key, key_size,
+                              txn->snapshot, buffer, capacity, value_size, NULL, &pid)) ==
+           MSHM_BUSY) {
+        if (missing != NULL) {
+            *missing = pid;
+            return MACE_BUSY;
+        }
+        status = mlib_page_in(txn->attachment, &pid, 1);
+        if (status != MACE_OK)
+            return status;
+    }
+    return status;
 }
 
-int
-mlib_snapshot_get(struct mace_txn *txn, struct mshm_tree_ref tree, const void *key, size_t key_size,
-                  struct mlib_buffer *buffer, size_t used, size_t *value_size)
+static int
+snapshot_get(struct mace_txn *txn, struct mshm_tree_ref tree, const void *key, size_t key_size,
+             struct mlib_buffer *buffer, size_t used, size_t *value_size, mshm_pid *missing)
 {
     uint8_t copy[MSHM_MAX_KEY];
     uint64_t size = 0;
@@ -48,7 +53,7 @@ mlib_snapshot_get(struct mace_txn *txn, struct mshm_tree_ref tree, const void *k
     }
     for (;;) {
         status = snapshot_read(txn, tree, key, key_size, buffer->data + used,
-                               buffer->capacity - used, &size);
+                               buffer->capacity - used, &size, missing);
         if (status == MACE_OK)
             *value_size = size;
         if (status != MSHM_BUFFER_TOO_SMALL)
@@ -59,6 +64,13 @@ mlib_snapshot_get(struct mace_txn *txn, struct mshm_tree_ref tree, const void *k
         if (status != MACE_OK)
             return status;
     }
+}
+
+int
+mlib_snapshot_get(struct mace_txn *txn, struct mshm_tree_ref tree, const void *key, size_t key_size,
+                  struct mlib_buffer *buffer, size_t used, size_t *value_size)
+{
+    return snapshot_get(txn, tree, key, key_size, buffer, used, value_size, NULL);
 }
 
 /* The value of an own write. It is copied, because a later write of the key may take its place. */
@@ -83,12 +95,12 @@ own_copy(struct mace_txn *txn, const struct mlib_write *write, struct mlib_buffe
 
 static int
 txn_get(struct mace_txn *txn, const void *key, size_t key_size, struct mlib_buffer *buffer,
-        size_t used, size_t *value_size)
+        size_t used, size_t *value_size, mshm_pid *missing)
 {
     const struct mlib_write *own = mlib_txn_own(txn, key, key_size);
     if (own != NULL)
         return own_copy(txn, own, buffer, used, value_size);
-    return mlib_snapshot_get(txn, txn->tree, key, key_size, buffer, used, value_size);
+    return snapshot_get(txn, txn->tree, key, key_size, buffer, used, value_size, missing);
 }
 
 int
@@ -103,7 +115,7 @@ mace_get(mace_txn *txn, mace_bucket *bucket, const void *key, size_t key_size, m
     if (value == NULL)
         return mlib_txn_exists(txn, key, key_size);
     size_t value_size;
-    status = txn_get(txn, key, key_size, &txn->value, 0, &value_size);
+    status = txn_get(txn, key, key_size, &txn->value, 0, &value_size, NULL);
     if (status == MACE_OK)
         *value = (mace_slice){.data = txn->value.data, .size = value_size};
     return status;
@@ -118,7 +130,7 @@ mlib_txn_exists(struct mace_txn *txn, const void *key, size_t key_size)
         return MACE_SNAPSHOT_EXPIRED;
     if (own != NULL)
         return own->kind == MSHM_OP_DELETE ? MACE_NOT_FOUND : MACE_OK;
-    int status = snapshot_read(txn, txn->tree, key, key_size, NULL, 0, &size);
+    int status = snapshot_read(txn, txn->tree, key, key_size, NULL, 0, &size, NULL);
     return status == MSHM_BUFFER_TOO_SMALL ? MACE_OK : status;
 }
 
@@ -140,7 +152,7 @@ mace_get_into(mace_txn *txn, mace_bucket *bucket, const void *key, size_t key_si
         uint8_t copy[MSHM_MAX_KEY];
         if ((uintptr_t)key - (uintptr_t)buffer < capacity)
             key = memcpy(copy, key, key_size);
-        status = snapshot_read(txn, txn->tree, key, key_size, buffer, capacity, &size);
+        status = snapshot_read(txn, txn->tree, key, key_size, buffer, capacity, &size, NULL);
     } else {
         status = mlib_txn_exists(txn, key, key_size);
         size = own->value_size;
@@ -154,8 +166,59 @@ mace_get_into(mace_txn *txn, mace_bucket *bucket, const void *key, size_t key_si
     return status;
 }
 
-/* Keys may point into the slices of the call before, so the values are gathered in the other buffer. It may move while it
- * grows: the slices hold offsets until the end. */
+/* One call of mace_get_many under way. */
+struct many {
+    struct mace_txn *txn;
+    const mace_slice *keys;
+    mace_slice *values; /* data holds offsets until the end: the buffer may move while it grows */
+    int *statuses;
+    size_t count, used, waiting;     /* waiting: keys that are not answered yet */
+    mshm_pid pids[MSHM_MAX_PAGE_IN]; /* that they wait for */
+    unsigned pid_count;
+};
+enum { MANY_WAITS = 1 }; /* a status that no call returns */
+
+static void
+many_missing(struct many *many, mshm_pid pid)
+{
+    for (unsigned i = many->pid_count; i > 0; i--)
+        if (many->pids[i - 1] == pid)
+            return;
+    many->pids[many->pid_count++] = pid;
+}
+
+/* Reads what is in memory; `wait`: each key for itself, with its own error. */
+static void
+many_round(struct many *many, bool wait)
+{
+    many->waiting = 0;
+    many->pid_count = 0;
+    for (size_t i = 0; i < many->count; i++) {
+        size_t value_size;
+        mshm_pid pid;
+        if (many->statuses[i] != MANY_WAITS)
+            continue;
+        if (many->pid_count == MSHM_MAX_PAGE_IN) {
+            many->waiting++;
+            continue;
+        }
+        int status = txn_get(many->txn, many->keys[i].data, many->keys[i].size, &many->txn->spare,
+                             many->used, &value_size, wait ? NULL : &pid);
+        if (status == MACE_BUSY && !wait) {
+            many_missing(many, pid);
+            many->waiting++;
+            continue;
+        }
+        many->statuses[i] = status;
+        if (status != MACE_OK)
+            continue;
+        many->values[i] = (mace_slice){.data = (const void *)many->used, .size = value_size};
+        many->used += value_size;
+    }
+}
+
+/* Keys may point into the slices of the call before, so the values are gathered in the other buffer. All pages that are not
+ * in memory are asked for at once. */
 int
 mace_get_many(mace_txn *txn, mace_bucket *bucket, size_t count, const mace_slice *keys,
               mace_slice *values, int *statuses)
@@ -165,28 +228,23 @@ mace_get_many(mace_txn *txn, mace_bucket *bucket, size_t count, const mace_slice
         return status;
     if (count > 0 && (keys == NULL || values == NULL || statuses == NULL))
         return MACE_INVALID;
-    size_t used = 0;
+    struct many many = {
+        .txn = txn, .keys = keys, .values = values, .statuses = statuses, .count = count};
     for (size_t i = 0; i < count; i++) {
-        size_t value_size;
         status = mlib_key_check(keys[i].data, keys[i].size);
-        if (status == MACE_OK)
-            status = txn_get(txn, keys[i].data, keys[i].size, &txn->spare, used, &value_size);
-        statuses[i] = status;
-        if (status != MACE_OK)
-            continue;
-        values[i] = (mace_slice){.data = NULL, .size = value_size};
-        used += value_size;
+        statuses[i] = status == MACE_OK ? MANY_WAITS : status;
+    }
+    many_round(&many, false);
+    while (many.waiting > 0) {
+        status = mlib_page_in(txn->attachment, many.pids, many.pid_count);
+        many_round(&many, status != MACE_OK);
     }
     struct mlib_buffer filled = txn->spare;
     txn->spare = txn->value;
     txn->value = filled;
-    const uint8_t *at = filled.data;
-    for (size_t i = 0; i < count; i++) {
-        if (statuses[i] != MACE_OK)
-            continue;
-        values[i].data = at;
-        at += values[i].size;
-    }
+    for (size_t i = 0; i < count; i++)
+        if (statuses[i] == MACE_OK)
+            values[i].data = filled.data + (uintptr_t)values[i].data;
     return MACE_OK;
 }
 
@@ -206,8 +264,10 @@ get1_try(struct mlib_attachment *attachment, struct mshm_tree_ref tree, const vo
     }
     if (status != MACE_OK)
         return status;
-    status = mshm_get(&attachment->view, &attachment->session->lanes[lane], NULL, tree, key,
-                      key_size, 0, buffer, capacity, size, NULL, &missing);
+    do {
+        status = mshm_get(&attachment->view, &attachment->session->lanes[lane], NULL, tree, key,
+                          key_size, 0, buffer, capacity, size, NULL, &missing);
+    } while (status == MSHM_BUSY && (status = mlib_page_in(attachment, &missing, 1)) == MACE_OK);
     mlib_lane_give(attachment, lane);
     if (mlib_attachment_lost(attachment))
         return MACE_BROKER_LOST;

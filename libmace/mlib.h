@@ -77,6 +77,7 @@ enum mlib_place {
     MLIB_PLACE_TICKET = 0, /* whoever needs the place copies the answer to `outcomes` */
     MLIB_PLACE_WAITED = 1, /* a thread waits for it and takes it itself */
     MLIB_PLACE_TAKEN = 2,  /* nobody needs it any more */
+    MLIB_PLACE_AHEAD = 3,  /* nobody needs the answer, but the place is in use until it is there */
 };
 
 struct mace_bucket {
@@ -157,6 +158,13 @@ void mlib_answers_settle(struct mlib_attachment *attachment);
 void mlib_lanes_fini(struct mlib_attachment *attachment);
 /* Aborts a transaction found in lane_owner when its mace is closed (txn.c). */
 void mlib_txn_abandon(struct mace_txn *txn);
+
+/* page_in.c: has the broker read pages into the cache, and waits for it. MACE_OK: look again (a page may be gone again, or never have
+ * been one); MACE_BROKER_LOST; MACE_CORRUPT, MACE_IO, MACE_FULL, MACE_NO_MEMORY: one of them cannot be read; MACE_INVALID: from a
+ * signal handler inside another call. Outside brackets. count: at most MSHM_MAX_PAGE_IN. */
+int mlib_page_in(struct mlib_attachment *attachment, const mshm_pid *pids, unsigned count);
+/* The same without waiting and without an answer; when the ring has no room at once nothing is done. */
+void mlib_page_ahead(struct mlib_attachment *attachment, const mshm_pid *pids, unsigned count);
 
 /* bucket.c: where a bucket's tree is under this attachment. snapshot: what the caller reads at (UINT64_MAX: now).
  * MACE_OK; MACE_NOT_FOUND when the bucket was dropped at or before it or is unknown to this broker.

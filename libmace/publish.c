@@ -21,6 +21,7 @@
  */
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -97,7 +98,8 @@ answers_harvest(struct mlib_attachment *attachment, bool force)
             if (!completion_read(attachment, sequence, &answer))
                 return;
             answer.taken = word != place_word(sequence, MLIB_PLACE_TICKET); /* its waiter's alone */
-            outcome_keep(attachment, &answer);
+            if (word != place_word(sequence, MLIB_PLACE_AHEAD))
+                outcome_keep(attachment, &answer);
         }
         attachment->answers_taken = sequence;
     }
@@ -169,6 +171,8 @@ mlib_answer_wait(struct mlib_attachment *attachment, uint64_t sequence, unsigned
 static uint64_t
 request_bytes(const struct mlib_request *request)
 {
+    if (request->pids != NULL)
+        return mshm_align_up(request->pid_count * sizeof *request->pids, 8);
     if (request->writes != NULL)
         return request->writes->bytes;
     return mshm_op_size((uint16_t)request->key_size, (uint32_t)request->value_size);
@@ -177,11 +181,29 @@ request_bytes(const struct mlib_request *request)
 static void
 request_emit(const struct mlib_request *request, void *to)
 {
-    if (request->writes != NULL)
+    if (request->pids != NULL)
+        memcpy(to, request->pids, request->pid_count * sizeof *request->pids);
+    else if (request->writes != NULL)
         mlib_writeset_emit(request->writes, to);
     else
         mshm_op_write(to, request->bucket, request->op, request->key, (uint16_t)request->key_size,
                       request->value, (uint32_t)request->value_size);
+}
+
+static uint64_t
+request_count(const struct mlib_request *request)
+{
+    if (request->pids != NULL)
+        return request->pid_count;
+    return request->writes != NULL ? request->writes->count : 1;
+}
+
+static enum mlib_place
+request_place(const struct mlib_request *request)
+{
+    if (request->ahead)
+        return MLIB_PLACE_AHEAD;
+    return request->ticket ? MLIB_PLACE_TICKET : MLIB_PLACE_WAITED;
 }
 
 /* Is there a place in the ring, and no reason to leave it to somebody else? Under publish_lock. `force`: this thread has
@@ -220,13 +242,14 @@ publish_locked(struct mlib_attachment *attachment, const struct mlib_request *re
         attachment->draining = 0;
     request_emit(request, (uint8_t *)attachment->session + MSHM_SESSION_ARENA + offset);
     AO_store(place_of(attachment, producer->next),
-             place_word(producer->next, request->ticket ? MLIB_PLACE_TICKET : MLIB_PLACE_WAITED));
+             place_word(producer->next, request_place(request)));
     if (request->ticket)
         attachment->tickets++;
     *sequence = mshm_producer_publish(
-        producer, request->kind, request->level == MACE_SYNC ? MSHM_REQUEST_LEVEL_SYNC : 0,
+        producer, request->kind,
+        request->level == MACE_SYNC && request->pids == NULL ? MSHM_REQUEST_LEVEL_SYNC : 0,
         mlib_thread_number(), request->lane, request->snapshot, offset, bytes,
-        request->writes != NULL ? request->writes->count : 1, wake);
+        request_count(request), wake);
     return MACE_OK;
 }
 
@@ -268,6 +291,16 @@ room_pause(unsigned tries)
     }
     struct timespec pause = {.tv_nsec = (long)room_pause_ns};
     (void)syscall(SYS_nanosleep, &pause, NULL);
+}
+
+int
+mlib_request_try(struct mlib_attachment *attachment, const struct mlib_request *request,
+                 uint64_t *sequence)
+{
+    int status = publish_try(attachment, request, false, sequence);
+    if (status == MACE_BUSY)
+        drain_end(attachment);
+    return status;
 }
 
 int

@@ -82,8 +82,6 @@ int mlib_snapshot_get(struct mace_txn *txn, struct mshm_tree_ref tree, const voi
                       size_t key_size, struct mlib_buffer *buffer, size_t used, size_t *value_size);
 /* Is the key there, in the snapshot or by an own write, in txn->tree's bucket? MACE_OK, MACE_NOT_FOUND, or an error. */
 int mlib_txn_exists(struct mace_txn *txn, const void *key, size_t key_size);
-/* get.c: what a page that is not resident means for the caller. */
-int mlib_missing_status(const struct mlib_attachment *attachment);
 
 /* put.c: the checks of a write's arguments that need no transaction. */
 int mlib_write_check(const void *key, size_t key_size, const void *value, size_t value_size);

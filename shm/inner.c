@@ -213,6 +213,15 @@ mshm_inner_find(const void *frame, uint32_t frame_size, const void *key, size_t 
     return MSHM_OK;
 }
 
+mshm_pid
+mshm_inner_child(const void *frame, uint32_t frame_size, uint32_t index)
+{
+    struct inner_view view;
+    if (inner_load(&view, frame, frame_size) != 0 || index > view.counts.key_count)
+        return 0;
+    return page_u32(view.frame, view.arrays.children_at + index * 4);
+}
+
 int
 mshm_inner_take(const void *frame, uint32_t frame_size, struct mshm_separator *separators,
                 mshm_pid *children, uint32_t capacity, uint8_t *key_bytes, uint32_t key_bytes_size)

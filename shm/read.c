@@ -12,6 +12,7 @@
  */
 #include "mshm/read.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "mshm/counters.h"
@@ -106,6 +107,9 @@ walk_locate(struct walk *walk, uint64_t hash)
             mshm_leaf_prefetch(walk->frame, hash, mshm_map_hint(word));
         return MSHM_OK;
     case MSHM_MAP_ON_DISK:
+        if (walk->frame !=
+            NULL) /* the page above is worth keeping: it is needed again in a moment */
+            frame_hint(walk->view, walk->frame);
         return MSHM_BUSY;
     case MSHM_MAP_NONE:
     case MSHM_MAP_MOVED:
@@ -431,4 +435,69 @@ mshm_leaf_copy(const struct mshm_view *view, struct mshm_lane *lane, const AO_t 
     if (status == MSHM_BUSY)
         *missing = walk.pid;
     return status;
+}
+
+/* --- what comes next --------------------------------------------------------------------------------------------- */
+
+/* Lists the children beside `index` of the page visited last that are not in memory. */
+static unsigned
+ahead_list(const struct walk *walk, uint32_t index, int forward, mshm_pid *pids, unsigned capacity,
+           unsigned *leaves)
+{
+    unsigned count = 0;
+    for (*leaves = 0; count < capacity; ++*leaves) {
+        index = forward ? index + 1 : index - 1; /* below 0 there is no child */
+        mshm_pid pid = mshm_inner_child(walk->frame, walk->size, index);
+        if (pid == 0 || pid >= walk->view->map_capacity)
+            break;
+        if (mshm_map_state(AO_load(&walk->view->map[pid])) == MSHM_MAP_ON_DISK)
+            pids[count++] = pid;
+    }
+    return count;
+}
+
+/* One try inside a bracket: down to the page above the leaves. */
+static unsigned
+ahead_try(struct walk *walk, const void *key, size_t key_size, int forward, mshm_pid *pids,
+          unsigned capacity, unsigned *leaves)
+{
+    while (walk->hops++ < MSHM_MAX_HOPS) {
+        mshm_pid child;
+        uint32_t index;
+        if (walk_locate(walk, 0) != MSHM_OK)
+            return 0;
+        struct identity page = identity_load(walk->frame);
+        bool fits = page.magic == MSHM_PAGE_MAGIC && page.bucket == walk->tree.bucket &&
+                    page.kind == MSHM_PAGE_INNER && page.level > 0 &&
+                    (walk->level == WALK_LEVEL_ANY || page.level == walk->level);
+        if (!fits)
+            return 0;
+        if (page.level > 1) {
+            if (walk_child(walk, page.level, key, key_size, !forward) != MSHM_OK)
+                return 0;
+            continue;
+        }
+        if (mshm_inner_find(walk->frame, walk->size, key, key_size, !forward, &child, &index) !=
+            MSHM_OK)
+            return 0;
+        return ahead_list(walk, index, forward, pids, capacity, leaves);
+    }
+    return 0;
+}
+
+unsigned
+mshm_leaves_ahead(const struct mshm_view *view, struct mshm_lane *lane, struct mshm_tree_ref tree,
+                  const void *key, size_t key_size, int forward, mshm_pid *pids, unsigned capacity,
+                  unsigned *leaves)
+{
+    struct walk walk;
+    unsigned looked = 0;
+    walk_init(&walk, view, tree, 0);
+    AO_t epoch = mshm_bracket_open(view->store, lane);
+    unsigned count = ahead_try(&walk, key, key_size, forward, pids, capacity, &looked);
+    if (lane_end(view, lane, epoch, 0))
+        count = looked = 0;
+    if (leaves != NULL)
+        *leaves = looked;
+    return count;
 }

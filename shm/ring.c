@@ -203,6 +203,12 @@ request_fits(const struct mshm_request_copy *request, uint64_t lane, uint64_t gr
     case MSHM_REQUEST_SYNC:
         return lane == 0 && request->snapshot == 0 && request->arena_offset == 0 &&
                request->arena_size == 0 && request->op_count == 0;
+    case MSHM_REQUEST_PAGE_IN:
+        return lane == 0 && request->snapshot == 0 && request->flags == 0 &&
+               request->op_count >= 1 && request->op_count <= MSHM_MAX_PAGE_IN &&
+               request->arena_size == mshm_align_up(request->op_count * sizeof(uint32_t), 8) &&
+               request->arena_offset % 8 == 0 && request->arena_offset <= granted &&
+               request->arena_size <= granted - request->arena_offset;
     default:
         return 0;
     }

@@ -29,6 +29,7 @@ enum {
     MSHM_MAX_INLINE = 8192,     /* bytes of a value that may stand in a leaf */
     MSHM_MAX_BUCKET_NAME = 255, /* bytes */
     MSHM_RING_CAPACITY = 1024,  /* requests of one session in flight; a power of two */
+    MSHM_MAX_PAGE_IN = 256,     /* pages in one request to read them in */
     MSHM_MAX_HOPS = 64,         /* pages one descent may visit */
     MSHM_UNIT = 4096,           /* bytes: the smallest frame, and the unit of frame offsets */
     MSHM_CLASSES = 5,           /* frame sizes 4 KiB << class: 4, 8, 16, 32, 64 KiB */

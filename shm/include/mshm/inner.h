@@ -37,6 +37,9 @@ int mshm_inner_build(void *frame, uint32_t frame_size,
 int mshm_inner_find(const void *frame, uint32_t frame_size, const void *key, size_t key_size,
                     int below, mshm_pid *child, uint32_t *index);
 
+/* The child at `index` (0 .. count of separators), or 0 when the page has no such child. Any reader. */
+mshm_pid mshm_inner_child(const void *frame, uint32_t frame_size, uint32_t index);
+
 /* Broker: takes the page apart. Separators are assembled whole in `key_bytes`. Returns the count of separators, or
  * MSHM_CORRUPT / MSHM_FULL (capacities too small). children gets count + 1 pids. */
 int mshm_inner_take(const void *frame, uint32_t frame_size, struct mshm_separator *separators,

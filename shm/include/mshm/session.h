@@ -41,6 +41,9 @@ enum mshm_request_kind {
     MSHM_REQUEST_COMMIT = 1,   /* a transaction: lane and snapshot named, operations in the arena */
     MSHM_REQUEST_ONE_CALL = 2, /* one operation with its precondition; no lane, no snapshot */
     MSHM_REQUEST_SYNC = 3,     /* answered when everything acknowledged so far is durable */
+    /* Pages to be read into the cache: op_count pids (uint32_t each) stand in the arena; no lane, no snapshot. Answered
+     * when each of them is in memory, or is no page any more, or could not be read (the first such error is the answer). */
+    MSHM_REQUEST_PAGE_IN = 4,
 };
 enum mshm_request_flags {
     MSHM_REQUEST_LEVEL_SYNC = 1, /* answer after the log is durable; else when the kernel has it */
