@@ -5,14 +5,18 @@
 
 #include "catalogue.h"
 #include "core.h"
+#include "data.h"
 #include "frames.h"
 #include "manifest.h"
 #include "mshm/protocol.h"
 #include "outcome.h"
+#include "pager.h"
+#include "pages.h"
 #include "snapshots.h"
 #include "tree.h"
 #include "wal.h"
 
+struct checkpoint;   /* checkpoint.c: the image of the trees that is being written */
 struct commit_queue; /* commit.c: commits applied and not yet answered, in order */
 struct sessions;     /* sessions.c: the table of attached clients */
 
@@ -25,6 +29,10 @@ struct core {
     struct mshm_view view;
     struct mshm_store_geometry geometry;
     struct frames *frames;
+    struct pages *pages;
+    struct data *data;   /* NULL until the manifest was read */
+    struct pager *pager; /* the same */
+    struct checkpoint *checkpoint;
     struct snapshots snapshots;
     struct tree *tree;
     struct catalogue *catalogue;
@@ -49,15 +57,24 @@ struct core {
     bool pressed;     /* the last maintenance left work: come back within a millisecond */
     bool pruning;     /* leaves with history are being rebuilt after an expiry */
     bool unmarked;    /* commits since the last wal_mark */
+    bool replaying;   /* recovery applies the log */
     bool stopping, stopped, poisoned;
 };
 
 /* Tags of completions. */
-enum { CORE_TAG_WAL = 0x100, CORE_WAL_TAGS = 16 };
+enum {
+    CORE_TAG_WAL = 0x100,
+    CORE_WAL_TAGS = 16,
+    CORE_TAG_CHECKPOINT = 0x200,
+    CORE_CHECKPOINT_TAGS = 16,
+    CORE_TAG_PAGER = 0x10000,
+};
 
 /* Sends what is staged and takes the log's completions. MSHM_OK or MSHM_IO (poison). *moved (may be NULL) is set when a
  * completion arrived. */
 int core_log_turn(struct core *core, bool *moved);
+/* Takes completions and hands them to whom they belong. MSHM_OK or MSHM_IO (poison). *moved (may be NULL) as above. */
+int core_completions(struct core *core, bool *moved);
 /* Collects the registered snapshots anew; a tree_collect. */
 void core_collect(void *core);
 

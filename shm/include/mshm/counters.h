@@ -21,6 +21,12 @@
     X(log_segments, count, GAUGE, "log segments on disk")                                       \
     X(replayed, count, COUNTER, "commits replayed at start")                                    \
     X(visible, timestamp, GAUGE, "newest visible commit timestamp")                             \
+    X(checkpoints, count, COUNTER, "checkpoints that count")                                    \
+    X(checkpoint_cut, timestamp, GAUGE, "newest commit in the last checkpoint")                 \
+    X(data_bytes, bytes, COUNTER, "bytes appended to data files")                               \
+    X(data_live, bytes, GAUGE, "bytes of data files that are in use")                           \
+    X(data_total, bytes, GAUGE, "bytes of data files")                                          \
+    X(pages_corrupt, count, COUNTER, "pages found damaged on disk")                             \
     X(cache_size, bytes, GAUGE, "bytes of frames configured")                                   \
     X(cache_backed, bytes, GAUGE, "bytes of frames backed by memory")                           \
     X(cache_used, bytes, GAUGE, "bytes of frames in use, retired ones included")                \
@@ -62,6 +68,7 @@ struct mshm_histogram {
 };
 #define MSHM_HISTOGRAMS(X)                                                          \
     X(commit_latency, nanoseconds, "copy-in to answer, commits at level OS")        \
+    X(checkpoint_pause, nanoseconds, "one uninterrupted piece of a checkpoint's work in the loop") \
     X(commit_sync_latency, nanoseconds, "copy-in to answer, commits at level SYNC") \
     X(log_sync_latency, nanoseconds, "one write and sync of the log")               \
     X(batch_commits, count, "commits per batch")                                    \

@@ -1,0 +1,386 @@
+/* checkpoint.c - when a checkpoint begins, what it seals, and its stages one after the other. See checkpoint.h.
+ *
+ * The cut is the newest commit applied at a batch boundary; it may be ahead of the durable log. So the checkpoint itself
+ * makes those commits durable, and a recovery passes over their records, whatever state the log was left in.
+ */
+#include "checkpoint.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint_parts.h"
+#include "env_status.h"
+#include "kill_point.h"
+#include "mshm/status.h"
+#include "pager.h"
+
+enum {
+    RETRY_NS = 200 * 1000 * 1000, /* between two tries while the disk is full */
+    DIRTY_SHARE = 4,              /* a checkpoint is due when this part of the cache is dirty */
+    PRESSED_SHARE = 2,            /* commits wait when this part is dirty, sealed or kept */
+    BLIND_PAGES = 1 << 19,        /* pages with blind writes that make one due: their table is private memory */
+};
+
+int
+checkpoint_create(struct core *core)
+{
+    struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
+    if (checkpoint == NULL)
+        return MSHM_NO_MEMORY;
+    core->checkpoint = checkpoint;
+    checkpoint->snapshots = malloc(SNAPSHOTS_CAPACITY * sizeof *checkpoint->snapshots);
+    if (checkpoint->snapshots == NULL)
+        return MSHM_NO_MEMORY;
+    for (unsigned i = 0; i < BATCHES; i++) {
+        checkpoint->batches[i].bytes = aligned_alloc(MSHM_LINE, BATCH_BYTES);
+        if (checkpoint->batches[i].bytes == NULL)
+            return MSHM_NO_MEMORY;
+    }
+    return MSHM_OK;
+}
+
+void
+checkpoint_destroy(struct checkpoint *checkpoint)
+{
+    if (checkpoint == NULL)
+        return;
+    for (unsigned i = 0; i < BATCHES; i++)
+        free(checkpoint->batches[i].bytes);
+    edit_fini(checkpoint);
+    free(checkpoint->snapshots);
+    free(checkpoint->catalogue);
+    free(checkpoint->outcomes);
+    free(checkpoint);
+}
+
+void
+checkpoint_close(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint != NULL && checkpoint->manifest_file != NULL)
+        core->env->file_close(core->env->context, checkpoint->manifest_file);
+    if (checkpoint != NULL)
+        checkpoint->manifest_file = NULL;
+}
+
+/* --- when --- */
+
+static uint64_t
+dirty_bytes(const struct core *core)
+{
+    struct pages_figures figures;
+    pages_figures(core->pages, &figures);
+    return figures.dirty_bytes;
+}
+
+bool
+checkpoint_pressed(const struct core *core)
+{
+    struct pages_figures figures;
+    pages_figures(core->pages, &figures);
+    uint64_t bytes = figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes;
+    return bytes > core->geometry.frames_size / PRESSED_SHARE;
+}
+
+static uint64_t
+log_bytes(const struct core *core)
+{
+    return core->wal != NULL ? wal_bytes_since(core->wal, core->manifest.cut.position) : 0;
+}
+
+static bool
+checkpoint_dirty(const struct core *core)
+{
+    return core->applied > core->manifest.cut.timestamp;
+}
+
+static bool
+checkpoint_due(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint->requested > checkpoint->sealed)
+        return true;
+    if (!checkpoint_dirty(core))
+        return false;
+    return dirty_bytes(core) > core->geometry.frames_size / DIRTY_SHARE ||
+           blind_pages(pages_blind(core->pages)) > BLIND_PAGES ||
+           log_bytes(core) > core->options.checkpoint_log_bytes ||
+           core->now_ns - checkpoint->done_ns > core->options.checkpoint_interval_ns;
+}
+
+uint64_t
+checkpoint_request(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (!checkpoint_dirty(core) && checkpoint->stage == CHECKPOINT_IDLE && !checkpoint->working)
+        return checkpoint->done;
+    if (checkpoint->requested <= checkpoint->sealed)
+        checkpoint->requested = checkpoint->sealed + 1;
+    return checkpoint->requested;
+}
+
+uint64_t
+checkpoint_done(const struct checkpoint *checkpoint)
+{
+    return checkpoint->done;
+}
+
+bool
+checkpoint_idle(const struct checkpoint *checkpoint)
+{
+    return checkpoint->stage == CHECKPOINT_IDLE && !checkpoint->working;
+}
+
+bool
+checkpoint_stuck(const struct checkpoint *checkpoint)
+{
+    return checkpoint->stuck;
+}
+
+int
+checkpoint_hindered(struct core *core, int64_t error, const char *what)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    char line[160];
+    if (error != MSHM_FULL && error != MSHM_NO_MEMORY && error != MSHM_LIMIT)
+        return MSHM_IO;
+    snprintf(line, sizeof line, "checkpoint: %s: %s; it is tried again", what,
+             mshm_strerror((int)error));
+    if (!checkpoint->stuck)
+        core->env->log(core->env->context, ENV_LOG_WARNING, line);
+    checkpoint->stuck = true;
+    checkpoint->hindrances++;
+    checkpoint->retry_ns = core->now_ns + RETRY_NS;
+    return MSHM_OK;
+}
+
+/* --- sealing --- */
+
+static void
+keep_copy(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    const struct snapshots *snapshots = &core->snapshots;
+    memcpy(checkpoint->snapshots, snapshots->list, snapshots->count * sizeof *snapshots->list);
+    checkpoint->keep = (struct page_keep){
+        .horizon = snapshots->horizon,
+        .count = snapshots->count,
+        .snapshots = checkpoint->snapshots,
+    };
+}
+
+static int
+tables_save(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    free(checkpoint->catalogue);
+    free(checkpoint->outcomes);
+    checkpoint->catalogue = checkpoint->outcomes = NULL;
+    int status =
+        catalogue_save(core->catalogue, &checkpoint->catalogue, &checkpoint->catalogue_size);
+    if (status == MSHM_OK)
+        status = outcomes_save(core->outcomes, &checkpoint->outcomes, &checkpoint->outcomes_size);
+    return status;
+}
+
+/* Where the log goes on behind the newest applied commit. */
+static struct manifest_cut
+cut_now(const struct core *core)
+{
+    struct manifest_cut cut = core->checkpoint->replayed;
+    if (core->wal != NULL && !core->replaying)
+        wal_tell(core->wal, &cut.position, &cut.chain);
+    cut.timestamp = core->applied;
+    return cut;
+}
+
+static int
+checkpoint_seal(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    core_collect(core);
+    int status = tables_save(core);
+    if (status == MSHM_OK)
+        status = pages_seal(core->pages, core->applied);
+    if (status != MSHM_OK)
+        return checkpoint_hindered(core, status, "what is to be written cannot be listed");
+    keep_copy(core);
+    checkpoint->cut = cut_now(core);
+    checkpoint->count = pages_sealed_count(core->pages);
+    checkpoint->next = checkpoint->gather_next = 0;
+    checkpoint->written = 0;
+    checkpoint->sealed++;
+    checkpoint->begun_ns = core->now_ns;
+    checkpoint->stage = CHECKPOINT_FILL;
+    MACE_KILL_POINT("checkpoint:sealed");
+    return MSHM_OK;
+}
+
+/* --- the end --- */
+
+static void
+checkpoint_log(struct core *core)
+{
+    const struct checkpoint *checkpoint = core->checkpoint;
+    char line[160];
+    uint64_t now_ns = core->env->clock_ns(core->env->context);
+    snprintf(line, sizeof line,
+             "checkpoint: commit %" PRIu64 ", %" PRIu32 " pages, %" PRIu64 " bytes, %" PRIu64 " ms",
+             checkpoint->cut.timestamp, checkpoint->count, checkpoint->written,
+             (now_ns - checkpoint->begun_ns) / 1000000);
+    core->env->log(core->env->context, ENV_LOG_INFO, line);
+}
+
+/* All of it has taken effect. */
+static void
+checkpoint_end(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    checkpoint_log(core);
+    checkpoint->done = checkpoint->sealed;
+    checkpoint->done_ns = core->now_ns;
+    if (core->wal != NULL && !core->replaying)
+        wal_release(core->wal, core->manifest.cut.position);
+    struct mshm_counters *counters = &core->figures->counters;
+    mshm_counter_add(&counters->checkpoints, 1);
+    AO_store(&counters->checkpoint_cut, checkpoint->cut.timestamp);
+    checkpoint->stage =
+        manifest_long(&core->manifest) ? CHECKPOINT_COLLECT : CHECKPOINT_IDLE;
+    checkpoint->collect_next = 1;
+    MACE_KILL_POINT("checkpoint:published");
+}
+
+static int
+files_remove(void *argument)
+{
+    struct core *core = argument;
+    return core->env->directory_sync(core->env->context, "data");
+}
+
+/* Files that the manifest does not name any more go when no read of them is under way. */
+static void
+removals_turn(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint->removal_count == 0 || !pager_idle(core->pager))
+        return;
+    for (uint32_t i = 0; i < checkpoint->removal_count; i++)
+        data_remove(core->data, checkpoint->removals[i]);
+    checkpoint->removal_count = 0;
+    checkpoint->working = true;
+    core->env->job_start(core->env->context, files_remove, core,
+                         CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_REMOVE);
+}
+
+/* --- turns --- */
+
+static int
+stage_turn(struct core *core, bool *moved)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    switch (checkpoint->stage) {
+    case CHECKPOINT_IDLE:
+        removals_turn(core);
+        if (checkpoint->working || !checkpoint_due(core))
+            return MSHM_OK;
+        *moved = true;
+        return checkpoint_seal(core);
+    case CHECKPOINT_FILL:
+        if (fill_ended(checkpoint)) {
+            checkpoint->stage = CHECKPOINT_SYNC;
+            *moved = true;
+            return MSHM_OK;
+        }
+        return fill_turn(core, moved);
+    case CHECKPOINT_SYNC:
+        return sync_turn(core, moved);
+    case CHECKPOINT_PUBLISH:
+        *moved = true;
+        if (!pages_published(core->pages, SLICE_PAGES))
+            checkpoint_end(core);
+        return MSHM_OK;
+    default:
+        return edit_turn(core, moved);
+    }
+}
+
+/* Progress ends being stuck; what was hindered again has set a new time. */
+static int
+stage_check(struct checkpoint *checkpoint, uint64_t hindrances, int status)
+{
+    if (checkpoint->hindrances == hindrances)
+        checkpoint->stuck = false;
+    return status;
+}
+
+int
+checkpoint_turn(struct core *core, bool *moved, uint64_t *due_ns)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint->stuck && core->now_ns < checkpoint->retry_ns) {
+        uint64_t left = checkpoint->retry_ns - core->now_ns;
+        *due_ns = left < *due_ns ? left : *due_ns;
+        return MSHM_OK;
+    }
+    bool here = false;
+    uint64_t hindrances = checkpoint->hindrances;
+    uint64_t begin_ns = core->env->clock_ns(core->env->context);
+    enum checkpoint_stage before = checkpoint->stage;
+    int status = stage_turn(core, &here);
+    if (checkpoint->stage != before)
+        status = stage_check(checkpoint, hindrances, status);
+    if (here) {
+        *moved = true;
+        mshm_histogram_add(&core->figures->checkpoint_pause,
+                           core->env->clock_ns(core->env->context) - begin_ns);
+    } else if (checkpoint->stage == CHECKPOINT_IDLE && checkpoint_dirty(core) &&
+               core->options.checkpoint_interval_ns < *due_ns) {
+        *due_ns = core->options.checkpoint_interval_ns;
+    }
+    return status;
+}
+
+int
+checkpoint_complete(struct core *core, const struct env_completion *completion)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    unsigned tag = (unsigned)(completion->tag - CORE_TAG_CHECKPOINT);
+    uint64_t hindrances = checkpoint->hindrances;
+    if (tag == CHECKPOINT_TAG_REMOVE) {
+        checkpoint->working = false;
+        return MSHM_OK; /* a name that comes back is removed at the next start */
+    }
+    int status = tag <= CHECKPOINT_TAG_SYNC ? fill_complete(core, tag, completion->result)
+                                            : edit_complete(core, tag, completion->result);
+    return stage_check(checkpoint, hindrances, status);
+}
+
+/* --- recovery --- */
+
+void
+checkpoint_replayed(struct checkpoint *checkpoint, const struct manifest_cut *cut)
+{
+    checkpoint->replayed = *cut;
+}
+
+int
+checkpoint_run(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    uint64_t ticket = checkpoint_request(core), due_ns = UINT64_MAX;
+    while (checkpoint->done < ticket || !checkpoint_idle(checkpoint)) {
+        bool moved = false;
+        core->now_ns = core->env->clock_ns(core->env->context);
+        int status = checkpoint_turn(core, &moved, &due_ns);
+        if (status == MSHM_OK)
+            status = core_completions(core, &moved);
+        if (status != MSHM_OK)
+            return status;
+        if (checkpoint->stuck)
+            return MSHM_FULL;
+        frames_reclaim(core->frames, false);
+    }
+    return MSHM_OK;
+}

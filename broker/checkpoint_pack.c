@@ -1,0 +1,316 @@
+/* checkpoint_pack.c - the sealed pages on their way into data files: a job packs a batch while the batch before it is
+ * written. Places in a file follow each other, so there is one job and one append at a time; what a job reads is
+ * immutable (pages.h), and what it writes belongs to its batch.
+ *
+ * A file that is full is synced before the next one is made, so at most one file has bytes that no sync has covered.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "checkpoint_parts.h"
+#include "env_status.h"
+#include "kill_point.h"
+#include "mshm/status.h"
+
+/* --- the job --- */
+
+/* The whole chain of a page that is no more: all of it is garbage. */
+static int
+freed_pack(struct core *core, const struct page_source *source, struct page_packed *result)
+{
+    unsigned count = data_location_older(source->location);
+    *result = (struct page_packed){0};
+    if (source->location == 0)
+        return MSHM_OK;
+    result->dead[result->dead_count++] = source->location;
+    if (count > DATA_CHAIN_MAX)
+        return MSHM_CORRUPT;
+    int status = MSHM_OK;
+    if (count > 0 && source->older == NULL)
+        status = data_read(core->data, source->location, sizeof(struct page_record),
+                           result->dead + 1, count * (uint32_t)sizeof(data_location));
+    else if (count > 0)
+        memcpy(result->dead + 1, source->older, count * sizeof(data_location));
+    if (status == MSHM_OK)
+        result->dead_count += count;
+    return status;
+}
+
+/* Runs on another thread. What cannot be packed for want of room in the buffer is left to the next batch. */
+static int
+batch_pack(void *argument)
+{
+    struct batch *batch = argument;
+    struct core *core = batch->core;
+    struct page_place place = {.file = batch->file_number};
+    memcpy(place.database_id, core->manifest.database_id, sizeof place.database_id);
+    batch->size = 0;
+    batch->packed = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct page_packed *result = &batch->results[i];
+        place.offset = batch->offset + batch->size;
+        int status =
+            batch->freed[i]
+                ? freed_pack(core, &batch->sources[i], result)
+                : page_pack(&batch->sources[i], &batch->keep, &place, data_read, core->data,
+                            batch->bytes + batch->size, BATCH_BYTES - batch->size, result);
+        if (status == MSHM_FULL && batch->size > 0)
+            break;
+        if (status == MSHM_NO_MEMORY || status == MSHM_IO || status == MSHM_FULL)
+            return status;
+        batch->statuses[i] = status;
+        if (status == MSHM_OK && !batch->freed[i])
+            batch->size += result->size;
+        batch->packed++;
+    }
+    return MSHM_OK;
+}
+
+/* --- files --- */
+
+
+static int
+file_make(void *argument)
+{
+    struct core *core = argument;
+    return data_file_make(core->env, core->manifest.database_id, core->checkpoint->file_number);
+}
+
+static int
+file_sync_start(struct core *core)
+{
+    uint64_t offset;
+    struct env_file *file = NULL;
+    data_writing(core->data, 0, &offset, &file);
+    core->checkpoint->working = true;
+    core->env->file_append(core->env->context, file, offset, NULL, 0, true,
+                           CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_SYNC);
+    return MSHM_OK;
+}
+
+/* The file being written has no room for another batch: sync it, then make the next one. */
+static int
+file_change(struct core *core, bool *moved)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint->packing || checkpoint->writing || checkpoint->working)
+        return MSHM_OK;
+    *moved = true;
+    if (checkpoint->file_unsynced)
+        return file_sync_start(core);
+    checkpoint->working = checkpoint->file_making = true;
+    checkpoint->file_number = data_next_number(core->data);
+    core->env->job_start(core->env->context, file_make, core,
+                         CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_FILE);
+    return MSHM_OK;
+}
+
+/* --- batches --- */
+
+static uint8_t
+compression_of(struct core *core, const struct page_source *source)
+{
+    const struct catalogue_bucket *bucket =
+        source->frame != NULL ? catalogue_get(core->catalogue, source->bucket) : NULL;
+    return bucket != NULL ? (uint8_t)bucket->options.compression : 0;
+}
+
+static void
+batch_gather(struct core *core, struct batch *batch)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    batch->core = core;
+    batch->keep = checkpoint->keep;
+    batch->first = checkpoint->next;
+    batch->count = 0;
+    while (batch->count < BATCH_PAGES && batch->first + batch->count < checkpoint->count) {
+        struct page_source *source = &batch->sources[batch->count];
+        pages_source(core->pages, batch->first + batch->count, source, &batch->freed[batch->count]);
+        if (!batch->freed[batch->count])
+            source->compression = compression_of(core, source);
+        batch->count++;
+    }
+}
+
+static struct batch *
+batch_find(struct checkpoint *checkpoint, enum batch_state state)
+{
+    for (unsigned i = 0; i < BATCHES; i++)
+        if (checkpoint->batches[i].state == state)
+            return &checkpoint->batches[i];
+    return NULL;
+}
+
+/* A batch that is packed and not yet written stands before the next one in the file. */
+static int
+pack_start(struct core *core, bool *moved)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    struct batch *batch = batch_find(checkpoint, BATCH_FREE);
+    if (checkpoint->packing || checkpoint->working || batch == NULL ||
+        checkpoint->next == checkpoint->count)
+        return MSHM_OK;
+    uint64_t before = 0;
+    for (unsigned i = 0; i < BATCHES; i++)
+        if (checkpoint->batches[i].state >= BATCH_PACKED)
+            before += checkpoint->batches[i].size;
+    uint32_t number = data_writing(core->data, (uint32_t)before + BATCH_BYTES, &batch->offset,
+                                   &batch->file);
+    if (number == 0)
+        return file_change(core, moved);
+    batch->file_number = number;
+    batch->offset += before;
+    batch_gather(core, batch);
+    batch->state = BATCH_PACKING;
+    checkpoint->packing = true;
+    *moved = true;
+    core->env->job_start(core->env->context, batch_pack, batch,
+                         CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_PACK +
+                             (uint64_t)(batch - checkpoint->batches));
+    return MSHM_OK;
+}
+
+static void
+write_start(struct core *core, bool *moved)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    struct batch *batch = NULL;
+    for (unsigned i = 0; i < BATCHES; i++) {
+        struct batch *other = &checkpoint->batches[i];
+        if (other->state == BATCH_PACKED && (batch == NULL || other->offset < batch->offset))
+            batch = other;
+    }
+    if (checkpoint->writing || batch == NULL)
+        return;
+    *moved = true;
+    MACE_KILL_POINT("checkpoint:packed");
+    if (batch->size == 0) {
+        batch->state = BATCH_FREE;
+        return;
+    }
+    batch->state = BATCH_WRITING;
+    checkpoint->writing = true;
+    core->env->file_append(core->env->context, batch->file, batch->offset, batch->bytes,
+                           batch->size, false,
+                           CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_WRITE +
+                               (uint64_t)(batch - checkpoint->batches));
+}
+
+int
+fill_turn(struct core *core, bool *moved)
+{
+    write_start(core, moved);
+    return pack_start(core, moved);
+}
+
+int
+sync_turn(struct core *core, bool *moved)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint->working)
+        return MSHM_OK;
+    *moved = true;
+    if (checkpoint->file_unsynced)
+        return file_sync_start(core);
+    checkpoint->stage = CHECKPOINT_GATHER;
+    return MSHM_OK;
+}
+
+bool
+fill_ended(const struct checkpoint *checkpoint)
+{
+    for (unsigned i = 0; i < BATCHES; i++)
+        if (checkpoint->batches[i].state != BATCH_FREE)
+            return false;
+    return checkpoint->next == checkpoint->count && !checkpoint->working;
+}
+
+/* A page whose records on disk are damaged keeps them: whoever reads its keys is told. */
+static void
+page_lost(struct core *core, const struct page_source *source)
+{
+    char line[160];
+    snprintf(line, sizeof line,
+             "page %" PRIu32 ": its record in data file %" PRIu32 " at %" PRIu64
+             " is damaged: it cannot be written on",
+             source->pid, data_location_file(source->location),
+             data_location_offset(source->location));
+    core->env->log(core->env->context, ENV_LOG_ERROR, line);
+    mshm_counter_add(&core->figures->counters.pages_corrupt, 1);
+}
+
+static int
+pack_complete(struct core *core, struct batch *batch, int status)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    checkpoint->packing = false;
+    if (status != MSHM_OK) {
+        batch->state = BATCH_FREE; /* what it took is taken again: nobody was told of the results */
+        return checkpoint_hindered(core, status, "a page cannot be packed");
+    }
+    for (uint32_t i = 0; i < batch->packed; i++) {
+        const struct page_packed *result = &batch->results[i];
+        bool written = batch->statuses[i] == MSHM_OK && !batch->freed[i] && result->size > 0;
+        if (batch->statuses[i] != MSHM_OK)
+            page_lost(core, &batch->sources[i]);
+        if (written)
+            data_live(core->data, result->location);
+        for (uint32_t j = 0; j < result->dead_count && batch->statuses[i] == MSHM_OK; j++)
+            data_dead(core->data, result->dead[j]);
+        pages_packed(core->pages, batch->first + i, written ? result->location : 0);
+    }
+    checkpoint->next = batch->first + batch->packed;
+    batch->state = BATCH_PACKED;
+    return MSHM_OK;
+}
+
+static int
+write_complete(struct core *core, struct batch *batch, int64_t result)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    checkpoint->writing = false;
+    if (result != 0) {
+        batch->state = BATCH_PACKED;
+        return checkpoint_hindered(core, env_status(result), "data cannot be written");
+    }
+    MACE_KILL_POINT("checkpoint:written");
+    data_advance(core->data, batch->size);
+    checkpoint->written += batch->size;
+    checkpoint->file_unsynced = true;
+    mshm_counter_add(&core->figures->counters.data_bytes, batch->size);
+    batch->state = BATCH_FREE;
+    return MSHM_OK;
+}
+
+static int
+file_complete(struct core *core, int64_t result)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    checkpoint->working = checkpoint->file_making = false;
+    int status = result == 0 ? data_begin(core->data, checkpoint->file_number) : env_status(result);
+    return status == MSHM_OK ? MSHM_OK
+                             : checkpoint_hindered(core, status, "a data file cannot be made");
+}
+
+int
+fill_complete(struct core *core, unsigned tag, int64_t result)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    switch (tag) {
+    case CHECKPOINT_TAG_FILE:
+        return file_complete(core, result);
+    case CHECKPOINT_TAG_SYNC:
+        checkpoint->working = false;
+        if (result != 0)
+            return MSHM_IO;
+        MACE_KILL_POINT("checkpoint:synced");
+        checkpoint->file_unsynced = false;
+        return MSHM_OK;
+    case CHECKPOINT_TAG_PACK:
+    case CHECKPOINT_TAG_PACK + 1:
+        return pack_complete(core, &checkpoint->batches[tag - CHECKPOINT_TAG_PACK], (int)result);
+    default:
+        return write_complete(core, &checkpoint->batches[tag - CHECKPOINT_TAG_WRITE], result);
+    }
+}

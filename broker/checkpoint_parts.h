@@ -1,0 +1,119 @@
+/* checkpoint_parts.h - what stands inside struct checkpoint, shared by checkpoint.c (stages), checkpoint_pack.c (batches
+ * of pages) and checkpoint_edit.c (the manifest). */
+#ifndef CHECKPOINT_PARTS_H
+#define CHECKPOINT_PARTS_H
+
+#include "checkpoint.h"
+#include "data.h"
+#include "page_pack.h"
+#include "pages.h"
+
+enum checkpoint_stage {
+    CHECKPOINT_IDLE,
+    CHECKPOINT_FILL,
+    CHECKPOINT_SYNC,
+    CHECKPOINT_GATHER,
+    CHECKPOINT_ENCODE,
+    CHECKPOINT_EDIT,
+    CHECKPOINT_PUBLISH,
+    CHECKPOINT_COLLECT, /* everything, for a new manifest */
+    CHECKPOINT_REWRITE,
+};
+
+/* Tags of completions, counted from CORE_TAG_CHECKPOINT. */
+enum {
+    CHECKPOINT_TAG_FILE,
+    CHECKPOINT_TAG_PACK, /* and one more for the second batch */
+    CHECKPOINT_TAG_WRITE = 4,
+    CHECKPOINT_TAG_SYNC = 6,
+    CHECKPOINT_TAG_ENCODE,
+    CHECKPOINT_TAG_EDIT,
+    CHECKPOINT_TAG_REWRITE,
+    CHECKPOINT_TAG_REMOVE,
+};
+
+enum {
+    BATCH_PAGES = 256,       /* looked at by one job */
+    BATCH_BYTES = 1024 * 1024,
+    BATCHES = 2,             /* one is packed while the other one is written */
+    SLICE_PAGES = 8192,      /* gathered or published in one turn */
+};
+
+/*   FREE --job started--> PACKING --job ended--> PACKED --append started--> WRITING --append ended--> FREE */
+enum batch_state { BATCH_FREE, BATCH_PACKING, BATCH_PACKED, BATCH_WRITING };
+
+struct batch {
+    enum batch_state state;
+    struct core *core;
+    uint8_t *bytes;  /* BATCH_BYTES, 64-aligned */
+    uint32_t size;   /* packed */
+    uint64_t offset; /* where they go in the data file */
+    uint32_t file_number;
+    struct env_file *file;
+    uint32_t first;  /* place of sources[0] among the sealed pages */
+    uint32_t count;  /* sources */
+    uint32_t packed; /* how many of them the job has done */
+    struct page_keep keep;
+    struct page_source sources[BATCH_PAGES];
+    bool freed[BATCH_PAGES];
+    int statuses[BATCH_PAGES];
+    struct page_packed results[BATCH_PAGES];
+};
+
+struct checkpoint {
+    enum checkpoint_stage stage;
+    uint64_t requested, sealed, done; /* numbers of checkpoints */
+    bool stuck;                       /* waits until retry_ns */
+    bool working;                     /* a job or an append of the stage is under way */
+    uint64_t retry_ns, hindrances;
+    struct manifest_cut cut;      /* of the one under way */
+    struct manifest_cut replayed; /* while recovery replays */
+    uint64_t done_ns;             /* when the last one ended */
+    uint64_t begun_ns;
+
+    mshm_timestamp *snapshots; /* the list of page_keep */
+    struct page_keep keep;
+    void *catalogue, *outcomes; /* as of the cut */
+    uint64_t catalogue_size, outcomes_size;
+
+    struct batch batches[BATCHES];
+    uint32_t next;             /* first sealed page that no batch has */
+    uint32_t count;            /* sealed pages */
+    bool packing, writing;     /* one job, one append at a time: places in the file follow each other */
+    bool file_making;          /* a data file is being made */
+    uint32_t file_number;      /* that one's number */
+    bool file_unsynced;        /* the file being written has bytes that no sync has covered */
+    uint64_t written;          /* bytes, for the figures */
+
+    struct manifest_page *pages;
+    uint64_t page_count, page_capacity;
+    mshm_pid collect_next;
+    uint32_t gather_next;
+    struct manifest_file *files;
+    uint32_t file_count;
+    struct manifest_edit edit;
+    void *bytes; /* of the edit, or of the new manifest */
+    uint64_t bytes_size;
+    struct env_file *manifest_file; /* open for appending, NULL: not yet */
+    uint32_t *removals; /* files that the edit takes out of the manifest */
+    uint32_t removal_count;
+};
+
+/* --- checkpoint_pack.c: each returns MSHM_OK or MSHM_IO (poison) --- */
+int fill_turn(struct core *core, bool *moved);
+/* Syncs the data file; the stage after it is GATHER. */
+int sync_turn(struct core *core, bool *moved);
+/* Every sealed page is packed and written. */
+bool fill_ended(const struct checkpoint *checkpoint);
+int fill_complete(struct core *core, unsigned tag, int64_t result);
+
+/* --- checkpoint_edit.c --- */
+int edit_turn(struct core *core, bool *moved);
+int edit_complete(struct core *core, unsigned tag, int64_t result);
+void edit_fini(struct checkpoint *checkpoint);
+
+/* --- checkpoint.c --- */
+/* A full disk or memory: MSHM_OK, and the stage is tried again after a while; anything else: MSHM_IO. */
+int checkpoint_hindered(struct core *core, int64_t error, const char *what);
+
+#endif
