@@ -204,10 +204,99 @@ session_drained(struct core *core, struct session *session)
     MACE_KILL_POINT("core:session_drained");
 }
 
+/* --- looking ahead: the requests that will be taken in next, as far as can be told. Nothing that is seen here is believed
+ * or kept: each request is loaded, copied and checked anew when its turn has come. --- */
+
+struct ahead {
+    const struct session *session;
+    struct mshm_consumer consumer; /* a copy, in front of the request */
+    struct mshm_request_copy request;
+};
+
+/* Adds the session's next requests. */
+static uint32_t
+ahead_gather(const struct session *session, int available, struct ahead *list, uint32_t count)
+{
+    for (int i = 0; i < available && i < SESSION_REQUESTS && count < TREE_AHEAD; i++) {
+        struct ahead *ahead = &list[count++];
+        ahead->session = session;
+        ahead->consumer = session->consumer;
+        ahead->consumer.head += (uint64_t)i;
+        __builtin_prefetch(&session->segment->ring[mshm_ring_place(ahead->consumer.head + 1)]);
+    }
+    return count;
+}
+
+/* Arena and completion of each are on their way while the next one is loaded. */
+static uint32_t
+ahead_peek(struct ahead *list, uint32_t count)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct ahead *ahead = &list[i];
+        if (mshm_consumer_peek(&ahead->consumer, &ahead->request) != MSHM_OK ||
+            ahead->request.kind == MSHM_REQUEST_SYNC)
+            continue;
+        const char *arena = mshm_consumer_arena(&ahead->consumer, &ahead->request);
+        for (uint64_t at = 0; at < PREFETCH_LINES && at * MSHM_LINE < ahead->request.arena_size;
+             at++)
+            __builtin_prefetch(arena + at * MSHM_LINE);
+        unsigned place = mshm_ring_place(ahead->request.sequence);
+        __builtin_prefetch(&ahead->session->segment->completions[place], 1);
+        list[kept++] = *ahead;
+    }
+    return kept;
+}
+
+/* The first operation's key, from a private copy. */
+static void
+ahead_find(struct core *core, const struct ahead *ahead)
+{
+    struct {
+        struct mshm_op op;
+        uint8_t key[TREE_AHEAD_KEY];
+    } copy;
+    uint64_t size = ahead->request.arena_size;
+    memcpy(&copy, mshm_consumer_arena(&ahead->consumer, &ahead->request),
+           size < sizeof(copy) ? size : sizeof(copy));
+    if (copy.op.key_size >= 1 && copy.op.key_size <= TREE_AHEAD_KEY &&
+        sizeof(copy.op) + copy.op.key_size <= size)
+        tree_ahead_add(core->tree, copy.op.bucket, copy.key, copy.op.key_size, catalogue_resolve,
+                       core->catalogue);
+}
+
+/* Looks at the requests that wait in this session, of which there are `available`, and in those behind it. Returns how many
+ * there are: so many may be taken in before it is worth looking again. */
+static uint32_t
+sessions_ahead(struct core *core, uint32_t at, int available)
+{
+    const struct sessions *sessions = core->sessions;
+    struct ahead list[TREE_AHEAD];
+    if (available == 1 && sessions->active_count == 1)
+        return 1;
+    uint32_t waiting = ahead_gather(sessions->active[at], available, list, 0);
+    for (uint32_t i = 1; i < sessions->active_count && i < TREE_AHEAD && waiting < TREE_AHEAD;
+         i++) {
+        at = at + 1 < sessions->active_count ? at + 1 : 0;
+        const struct session *session = sessions->active[at];
+        waiting = ahead_gather(session, session_available(session), list, waiting);
+    }
+    if (waiting == 1)
+        return 1;
+    tree_ahead_begin(core->tree);
+    uint32_t count = ahead_peek(list, waiting);
+    for (uint32_t i = 0; i < count; i++)
+        ahead_find(core, &list[i]);
+    tree_ahead_end(core->tree);
+    return waiting;
+}
+
 /* Up to a session's share of requests. False: the log has no room. */
 static bool
-session_drain(struct core *core, struct session *session, struct budget *turn)
+session_drain(struct core *core, uint32_t at, struct budget *turn)
 {
+    struct sessions *sessions = core->sessions;
+    struct session *session = sessions->active[at];
     struct budget budget = {.requests = SESSION_REQUESTS, .bytes = SESSION_BYTES};
     int available = session_available(session);
     if (available < 0)
@@ -218,9 +307,14 @@ session_drain(struct core *core, struct session *session, struct budget *turn)
         return true;
     session->active_ns = core->now_ns;
     bool room = true;
-    while (available-- > 0 && room && budget.requests > 0 && budget.bytes > 0 &&
-           session->unanswered < MSHM_RING_CAPACITY && session->state != SESSION_DRAINED)
+    for (; available > 0 && room && budget.requests > 0 && budget.bytes > 0 &&
+           session->unanswered < MSHM_RING_CAPACITY && session->state != SESSION_DRAINED;
+         available--) {
+        if (sessions->ahead == 0)
+            sessions->ahead = sessions_ahead(core, at, available);
+        sessions->ahead--;
         room = session_take(core, session, &budget);
+    }
     turn->requests -= SESSION_REQUESTS - budget.requests;
     turn->bytes -= SESSION_BYTES - budget.bytes;
     return room;
@@ -235,10 +329,12 @@ sessions_drain(struct core *core)
     sessions->blocked = false;
     if (count == 0)
         return false;
+    sessions->ahead = 0;
+    tree_ahead_begin(core->tree);
     uint32_t at = sessions->next < count ? sessions->next : 0;
     bool room = true;
     for (; served < count && room && turn.requests > 0 && turn.bytes > 0; served++) {
-        room = session_drain(core, sessions->active[at], &turn);
+        room = session_drain(core, at, &turn);
         if (room)
             at = at + 1 < count ? at + 1 : 0;
     }

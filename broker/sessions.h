@@ -63,6 +63,7 @@ struct sessions {
     uint32_t count, active_count;
     uint32_t capacity;
     uint32_t next;             /* index in `active` of the session to be served first */
+    uint32_t ahead;            /* requests of this turn whose leaves are on their way already */
     uint32_t ending;           /* sessions that are not LIVE */
     uint32_t controls_waiting; /* in CONTROL_WAITS_FOR_LOG */
     uint64_t newest_number;

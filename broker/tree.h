@@ -70,6 +70,17 @@ struct tree_plan; /* reusable memory of one plan; owned by the tree */
 int tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
               mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
               struct tree_plan **plan);
+/* Looking ahead: several commits wait, and the leaves of all of them are fetched before the first is planned, because a
+ * cold leaf is most of what a commit costs (group prefetching: Chen, Ailamaki, Gibbons & Mowry 2004). tree_ahead_add
+ * starts the fetch of what a put of this key will need first, tree_ahead_end of what follows from that; tree_plan then
+ * takes the place that was found, if the key is the same and no page was replaced meanwhile. Hints only: a key that is
+ * never committed, or another one in its place, costs time and nothing else. The key is private memory, at most
+ * TREE_AHEAD_KEY bytes; the bucket any number. tree_ahead_begin forgets what was added before. */
+enum { TREE_AHEAD = 16, TREE_AHEAD_KEY = 64 };
+void tree_ahead_begin(struct tree *tree);
+void tree_ahead_add(struct tree *tree, uint32_t bucket, const void *key, uint16_t key_size,
+                    tree_resolve *resolve, void *argument);
+void tree_ahead_end(struct tree *tree);
 /* Applies the plan with the commit's timestamp: cannot fail. Visible to no reader before store.visible says so. */
 void tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp);
 /* Gives the plan's frames back. After a refusal that came later than tree_plan. */

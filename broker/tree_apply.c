@@ -125,6 +125,7 @@ plan_publish(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp
     for (uint32_t i = 0; i < plan->pages.count; i++)
         if (pages[i].kind == MSHM_PAGE_LEAF)
             page_build_leaf(&pages[i], timestamp);
+    tree_ahead_begin(tree); /* what was found may be replaced here */
     pages_publish(tree, plan);
     history_settle(tree, plan);
     tree->pages_leaf += plan->leaf_added;

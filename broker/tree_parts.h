@@ -136,6 +136,25 @@ struct tend_leaf {
     mshm_pid pid;
 };
 
+struct tree_place {
+    mshm_pid pid;
+    uint8_t *frame;
+    uint32_t size;
+};
+
+/* A place that was found before its commit is planned. */
+struct tree_hint {
+    uint64_t hash;
+    struct tree_place place;
+    uint32_t bucket;
+    uint16_t key_size;
+    uint8_t key[TREE_AHEAD_KEY];
+};
+struct tree_ahead {
+    struct tree_hint hints[TREE_AHEAD]; /* in the order of the commits */
+    uint32_t count, next;               /* hints before `next` were used, or passed over */
+};
+
 struct tree {
     struct tree_options options;
     const struct env *env;
@@ -146,6 +165,7 @@ struct tree {
     tree_collect *collect;
     void *collect_argument;
     struct tree_plan plan;
+    struct tree_ahead ahead;
     struct history_set history;
     uint64_t history_bytes;
     uint64_t pages_leaf, pages_inner, pages_history;
@@ -163,12 +183,8 @@ struct tree {
 };
 
 /* --- tree.c --- */
-struct tree_place {
-    mshm_pid pid;
-    uint8_t *frame;
-    uint32_t size;
-};
-/* The page of `level` that covers the key. MSHM_OK or MSHM_CORRUPT. */
+/* The page of `level` that covers the key. MSHM_OK or MSHM_CORRUPT. A leaf's lines are on their way but were not looked at:
+ * leaf_check does that. */
 int tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_t key_size,
                  uint64_t hash, unsigned level, struct tree_place *place);
 unsigned
@@ -280,6 +296,24 @@ uint64_t history_known(const struct tree *tree, mshm_pid pid);
 uint32_t history_retire(struct tree *tree, mshm_pid pid, AO_t word);
 /* Goes on through the leaves whose history may have become smaller; true when more is left. */
 bool history_sweep(struct tree *tree, unsigned budget);
+
+/* --- tree_ahead.c --- */
+/* The place of a key, if it was found ahead and is still right. */
+bool ahead_take(struct tree *tree, uint32_t bucket, const struct mshm_op *op, uint64_t hash,
+                struct tree_place *place);
+/* Starts the fetch of where the leaf's next entry goes. Its header should be near. Inlined always: see
+ * mshm_leaf_prefetch. */
+static inline __attribute__((always_inline)) void
+leaf_prefetch_heap(const uint8_t *frame)
+{
+    const struct mshm_leaf *leaf = (const void *)frame;
+    AO_t count = AO_load(&leaf->page.tail_count);
+    if (count >= MSHM_TAIL_CAPACITY)
+        return;
+    size_t at = (size_t)leaf->tail_slots[count] * 4;
+    __builtin_prefetch(frame + at, 1);
+    __builtin_prefetch(frame + at + MSHM_LINE, 1);
+}
 
 /* tree_tidy.c: this leaf's tail has just passed TIDY_TAIL entries. */
 void tidy_remember(struct tree *tree, mshm_pid pid);

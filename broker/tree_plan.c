@@ -151,19 +151,6 @@ plan_pid_add(struct tree *tree, mshm_pid *pid)
 
 /* --- finding the leaves --- */
 
-/* Where the next entry goes is fetched while the key is looked for. */
-static void
-heap_prefetch(const uint8_t *frame)
-{
-    const struct mshm_leaf *leaf = (const void *)frame;
-    AO_t count = AO_load(&leaf->page.tail_count);
-    if (count >= MSHM_TAIL_CAPACITY)
-        return;
-    size_t at = (size_t)leaf->tail_slots[count] * 4;
-    __builtin_prefetch(frame + at, 1);
-    __builtin_prefetch(frame + at + MSHM_LINE, 1);
-}
-
 /* Where an operation goes: the first of two looks at it. */
 struct found {
     const struct mshm_op *op;
@@ -171,6 +158,14 @@ struct found {
     struct tree_target target;
     struct tree_place place;
 };
+
+/* What tree_descend has not looked at. */
+static int
+leaf_check(const struct found *found)
+{
+    const struct mshm_page *page = (const void *)found->place.frame;
+    return page->bucket == found->target.ref.bucket && page->level == 0 ? MSHM_OK : MSHM_CORRUPT;
+}
 
 static int
 leaf_add(struct tree_plan *plan, const struct found *found, struct plan_leaf **result)
@@ -183,7 +178,7 @@ leaf_add(struct tree_plan *plan, const struct found *found, struct plan_leaf **r
     leaf->frame = found->place.frame;
     leaf->size = found->place.size;
     leaf->first_op = plan->ops.count;
-    heap_prefetch(leaf->frame);
+    leaf_prefetch_heap(leaf->frame);
     *result = leaf;
     return MSHM_OK;
 }
@@ -266,6 +261,8 @@ op_find(struct planning *planning, const struct mshm_op *op, struct found *found
             (struct tree_place){.pid = last->pid, .frame = last->frame, .size = last->size};
         return MSHM_OK;
     }
+    if (ahead_take(planning->tree, op->bucket, op, found->hash, &found->place))
+        return MSHM_OK;
     return tree_descend(planning->tree, planning->target.ref, mshm_op_key(op), op->key_size,
                         found->hash, 0, &found->place);
 }
@@ -277,8 +274,11 @@ op_settle(struct planning *planning, const struct found *found)
     const struct mshm_op *op = found->op;
     struct plan_leaf *leaf = leaf_last(plan);
     int status = MSHM_OK;
-    if (!leaf || leaf->pid != found->place.pid)
-        status = leaf_add(plan, found, &leaf);
+    if (!leaf || leaf->pid != found->place.pid) {
+        status = leaf_check(found);
+        if (!status)
+            status = leaf_add(plan, found, &leaf);
+    }
     if (!status)
         status = op_check(leaf, op, found->hash, planning->snapshot);
     if (status)
@@ -313,7 +313,7 @@ window_add(struct planning *planning, const struct mshm_op **op, uint64_t count)
         status = op_find(planning, *op, &found[i]);
     for (uint64_t i = 1; i < count && !status; i++)
         if (found[i].place.pid != found[i - 1].place.pid)
-            heap_prefetch(found[i].place.frame);
+            leaf_prefetch_heap(found[i].place.frame);
     for (uint64_t i = 0; i < count && !status; i++)
         status = op_settle(planning, &found[i]);
     return status;

@@ -29,7 +29,7 @@
 #include "mlib_time.h"
 
 enum {
-    ROOM_YIELDS = 50,
+    ROOM_YIELDS = 500,
     DEFERRED_MAX = MSHM_MAX_LANES /
                    2, /* lanes that asynchronous commits may hold: leaves some to begin with */
 };

@@ -214,6 +214,28 @@ handover_ns(bool futex)
 
 static uint64_t keys = 1000000, commits = 500000;
 
+/* Nanoseconds of a commit, publish and answer included, when the broker finds `group` requests waiting at each turn: what
+ * looking ahead among them is worth. */
+static double
+group_ns(struct fake *fake, struct fake_client *client, uint32_t bucket, uint64_t first,
+         unsigned group)
+{
+    uint64_t begin = now_ns(), done = 0, newest = 0, number = first;
+    while (done < commits / 4) {
+        for (unsigned i = 0; i < group; i++)
+            newest = put_publish(client, bucket, number++);
+        int status = MSHM_OK;
+        mshm_timestamp timestamp;
+        do
+            fake_step(fake);
+        while (!mshm_completion_take(client->segment, newest, &status, &timestamp));
+        if (newest == 0 || status != MSHM_OK)
+            ck_abort_msg("a commit failed");
+        done += group;
+    }
+    return (double)(now_ns() - begin) / (double)done;
+}
+
 /* A test case only in form: the environment in memory asserts by Check. */
 START_TEST(commit_path)
 {
@@ -256,6 +278,10 @@ START_TEST(commit_path)
     }
     printf("  %-46s %10.1f  0\n", "sum", sum);
     printf("  %-46s %10.1f\n", "the whole, housekeeping included, by the clock", whole);
+    uint64_t first = keys + commits;
+    for (unsigned group = 1; group <= 64; group *= 4, first += commits)
+        printf("a whole commit, %2u found waiting at each turn     %10.1f\n", group,
+               group_ns(&fake, client, bucket, first, group));
     printf("hand-over of a word between processors, spinning  %10.1f  0\n", handover_ns(false));
     printf("hand-over of a word between processors, futex     %10.1f  2 (wait, wake)\n",
            handover_ns(true));

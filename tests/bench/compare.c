@@ -437,8 +437,9 @@ static void
 writes_compare(const struct settings *settings, struct figure *figure)
 {
     double one = 0;
-    if (wanted(settings, "insert")) {
+    if (wanted(settings, "insert") || wanted(settings, "insert8") || wanted(settings, "async"))
         one = insert_figure(settings, &engine_mace, figure, 1, false, false);
+    if (wanted(settings, "insert")) {
         row_print("insert 1 client, level OS", one, "LMDB",
                   insert_figure(settings, &engine_lmdb, figure, 1, false, false));
         row_print("insert 1 client, level OS", one, "RocksDB",

@@ -400,6 +400,89 @@ START_TEST(visible_moves_before_the_answer_is_posted)
 END_TEST
 #endif
 
+/* --- requests that wait together: the leaves of all are looked for before the first is carried out --- */
+
+enum { TOGETHER = 300 };
+
+static void
+together_key(unsigned client, unsigned i, char key[16])
+{
+    snprintf(key, 16, "%08x", (i * 2 + client) * 2654435761u);
+}
+
+static void
+together_publish(const char *value, uint64_t sequences[2][TOGETHER])
+{
+    char key[16];
+    for (unsigned i = 0; i < TOGETHER; i++)
+        for (unsigned client = 0; client < 2; client++) {
+            together_key(client, i, key);
+            sequences[client][i] = put(client == 0 ? a : b, -1, key, value, 0);
+        }
+}
+
+/* Pages split again and again between the look and the commit. */
+START_TEST(requests_that_wait_together_find_their_leaves_after_the_splits_before_them)
+{
+    char value[201] = "", key[16];
+    uint64_t sequences[2][TOGETHER];
+    for (int round = 0; round < 3; round++) {
+        memset(value, 'a' + round, sizeof(value) - 1);
+        together_publish(value, sequences);
+        for (unsigned i = 0; i < TOGETHER; i++)
+            for (unsigned client = 0; client < 2; client++) {
+                struct fake_client *who = client == 0 ? a : b;
+                ck_assert_int_eq(fake_answer(who, sequences[client][i], NULL), MSHM_OK);
+                together_key(client, i, key);
+                ck_value(a, key, value);
+            }
+    }
+}
+END_TEST
+
+#ifdef MACE_KILL_POINTS
+struct exchange {
+    uint8_t *arena; /* of the second request */
+    const char *key;
+};
+
+static void
+operation_exchange(const char *name, void *argument)
+{
+    struct exchange *exchange = argument;
+    if (strcmp(name, "core:applied") == 0)
+        mshm_op_write(exchange->arena, bucket, MSHM_OP_PUT, exchange->key, 8, "new", 3);
+}
+
+/* What was looked at belongs to the client until it is copied in: another key in its place goes to its own leaf. */
+START_TEST(a_key_exchanged_after_it_was_looked_for_goes_to_its_own_leaf)
+{
+    static const char *const keys[2] = {"00000001", "fffffff1"};
+    uint64_t sequences[2][TOGETHER];
+    char value[201] = "";
+    memset(value, 'v', sizeof(value) - 1);
+    together_publish(value, sequences);
+    for (unsigned i = 0; i < TOGETHER; i++)
+        fake_answer(b, sequences[1][i], NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t offset;
+        ck_assert_int_eq(mshm_producer_arena(&a->producer, 1, &offset), MSHM_OK);
+        struct exchange exchange = {.arena = (uint8_t *)a->segment + MSHM_SESSION_ARENA + offset +
+                                             MSHM_LINE,
+                                    .key = keys[1 - i]};
+        uint64_t first = put(a, -1, "80000000", "new", 0);
+        uint64_t second = put(a, -1, keys[i], "old", 0);
+        ck_assert_int_eq(memcmp(exchange.arena + sizeof(struct mshm_op), keys[i], 8), 0);
+        kill_point_set_handler(operation_exchange, &exchange);
+        ck_assert_int_eq(fake_answer(a, first, NULL), MSHM_OK);
+        ck_assert_int_eq(fake_answer(a, second, NULL), MSHM_OK);
+        kill_point_set_handler(NULL, NULL);
+        ck_value(b, keys[1 - i], "new");
+    }
+}
+END_TEST
+#endif
+
 START_TEST(a_thousand_asynchronous_commits_are_answered_in_order)
 {
     uint64_t sequences[MSHM_RING_CAPACITY];
@@ -440,7 +523,10 @@ main(void)
 #ifdef MACE_KILL_POINTS
     tcase_add_loop_test(tcase, what_changes_after_the_copy_has_no_effect, 0, 2);
     tcase_add_test(tcase, visible_moves_before_the_answer_is_posted);
+    tcase_add_test(tcase, a_key_exchanged_after_it_was_looked_for_goes_to_its_own_leaf);
 #endif
+    tcase_add_test(tcase,
+                   requests_that_wait_together_find_their_leaves_after_the_splits_before_them);
     tcase_add_test(tcase, a_thousand_asynchronous_commits_are_answered_in_order);
     Suite *suite = suite_create("commit");
     suite_add_tcase(suite, tcase);
