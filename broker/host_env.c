@@ -40,6 +40,14 @@ host_env_append(void *context, struct env_file *file, uint64_t offset, const voi
 }
 
 static void
+host_env_read_start(void *context, struct env_file *file, uint64_t offset, void *to, size_t size,
+                    uint64_t tag)
+{
+    struct host *host = context;
+    host_io_read(host->io, host_file_descriptor(file), offset, to, size, tag);
+}
+
+static void
 host_env_job_start(void *context, int (*job)(void *argument), void *argument, uint64_t tag)
 {
     struct host *host = context;
@@ -107,6 +115,7 @@ host_env_fill(struct host *host)
     env->clock_ns = host_env_clock_ns;
     env->random = host_env_random;
     env->file_append = host_env_append;
+    env->file_read_start = host_env_read_start;
     env->job_start = host_env_job_start;
     env->poll = host_env_poll;
     env->store_back = host_env_store_back;

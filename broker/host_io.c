@@ -13,7 +13,7 @@ host_io_open(struct host_io **io, int directory_fd, bool uring)
         int error = host_uring_open(io, directory_fd);
         if (error == 0)
             return 0;
-        events_print(ENV_LOG_WARNING, "io_uring is refused (%s): using system calls on a thread",
+        events_print(ENV_LOG_WARNING, "io_uring is refused (%s): using system calls on threads",
                      strerror(-error));
     }
     return host_posix_open(io);
@@ -25,6 +25,20 @@ host_io_append(struct host_io *io, int fd, uint64_t offset, const void *from, si
 {
     io->under_way++;
     io->backend->append(io, fd, offset, from, size, sync, tag);
+}
+
+void
+host_io_read(struct host_io *io, int fd, uint64_t offset, void *to, size_t size, uint64_t tag)
+{
+    io->under_way++;
+    io->backend->read(io, fd, offset, to, size, tag);
+}
+
+void
+host_io_submit(struct host_io *io)
+{
+    if (io->under_way > 0 && io->backend->submit != NULL)
+        io->backend->submit(io);
 }
 
 unsigned

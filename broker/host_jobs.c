@@ -1,4 +1,4 @@
-/* host_jobs.c - the job thread. */
+/* host_jobs.c - the job threads. */
 #include "host_jobs.h"
 
 #include <errno.h>
@@ -38,9 +38,28 @@ jobs_thread(void *context)
     return NULL;
 }
 
-int
-host_jobs_open(struct host_jobs *jobs)
+/* Also after an open that got half way. */
+static void
+jobs_end(struct host_jobs *jobs)
 {
+    pthread_mutex_lock(&jobs->lock);
+    jobs->closing = true;
+    pthread_cond_broadcast(&jobs->changed);
+    pthread_mutex_unlock(&jobs->lock);
+    for (unsigned i = 0; i < jobs->thread_count; i++)
+        pthread_join(jobs->threads[i], NULL);
+    pthread_cond_destroy(&jobs->changed);
+    pthread_mutex_destroy(&jobs->lock);
+    host_done_fini(&jobs->done);
+}
+
+int
+host_jobs_open(struct host_jobs *jobs, unsigned cpus)
+{
+    unsigned wanted = cpus < HOST_JOBS_THREADS_LEAST ? HOST_JOBS_THREADS_LEAST
+                      : cpus > HOST_JOBS_THREADS     ? HOST_JOBS_THREADS
+                                                     : cpus;
+
     memset(jobs, 0, sizeof(*jobs));
     jobs->last = &jobs->first;
     int error = host_done_init(&jobs->done);
@@ -48,11 +67,10 @@ host_jobs_open(struct host_jobs *jobs)
         return error;
     pthread_mutex_init(&jobs->lock, NULL);
     pthread_cond_init(&jobs->changed, NULL);
-    error = pthread_create(&jobs->thread, NULL, jobs_thread, jobs);
+    for (; error == 0 && jobs->thread_count < wanted; jobs->thread_count += error == 0)
+        error = pthread_create(&jobs->threads[jobs->thread_count], NULL, jobs_thread, jobs);
     if (error != 0) {
-        pthread_cond_destroy(&jobs->changed);
-        pthread_mutex_destroy(&jobs->lock);
-        host_done_fini(&jobs->done);
+        jobs_end(jobs);
         return -error;
     }
     jobs->open = true;
@@ -96,12 +114,5 @@ host_jobs_close(struct host_jobs *jobs)
     if (!jobs->open)
         return;
     jobs->open = false;
-    pthread_mutex_lock(&jobs->lock);
-    jobs->closing = true;
-    pthread_cond_signal(&jobs->changed);
-    pthread_mutex_unlock(&jobs->lock);
-    pthread_join(jobs->thread, NULL);
-    pthread_cond_destroy(&jobs->changed);
-    pthread_mutex_destroy(&jobs->lock);
-    host_done_fini(&jobs->done);
+    jobs_end(jobs);
 }

@@ -1,4 +1,5 @@
-/* host_jobs.h - the thread that runs the core's jobs, one after the other, in the order of their start. */
+/* host_jobs.h - the threads that run the core's jobs: begun in the order of their start, several at a time, so that they
+ * end in any order. */
 #ifndef HOST_JOBS_H
 #define HOST_JOBS_H
 
@@ -6,8 +7,11 @@
 
 struct host_job;
 
+enum { HOST_JOBS_THREADS = 4, HOST_JOBS_THREADS_LEAST = 2 };
+
 struct host_jobs {
-    pthread_t thread;
+    pthread_t threads[HOST_JOBS_THREADS];
+    unsigned thread_count;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct host_job *first, **last; /* under the lock */
@@ -17,14 +21,15 @@ struct host_jobs {
     struct host_done done;
 };
 
-/* Starts the thread. 0 or -errno. */
-int host_jobs_open(struct host_jobs *jobs);
+/* Starts as many threads as there are processors, within HOST_JOBS_THREADS_LEAST and HOST_JOBS_THREADS: with one
+ * processor a long job, which mostly waits for the disk, does not hold up a short one either. 0 or -errno. */
+int host_jobs_open(struct host_jobs *jobs, unsigned cpus);
 /* As env.job_start. Loop thread. */
 void host_jobs_start(struct host_jobs *jobs, int (*job)(void *argument), void *argument,
                      uint64_t tag);
 /* As env.poll. Loop thread. */
 unsigned host_jobs_poll(struct host_jobs *jobs, struct env_completion *to, unsigned capacity);
-/* Runs what was started, drops the results, ends the thread; harmless when it is not open. */
+/* Runs what was started, drops the results, ends the threads; harmless when it is not open. */
 void host_jobs_close(struct host_jobs *jobs);
 
 #endif

@@ -199,6 +199,7 @@ loop_idle(struct loop *loop, uint64_t wait_ns)
         loop->idle_since_ns = 0;
         return;
     }
+    host_io_submit(loop->host->io);
     loop_look(loop, loop_timeout(loop, wait_ns));
     core_awake(loop->host->core);
     loop->idle_since_ns = 0;

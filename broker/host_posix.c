@@ -1,4 +1,4 @@
-/* host_posix.c - appends by system calls on one thread. */
+/* host_posix.c - appends by system calls on one thread, reads on several, so that the device has many to choose from. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -7,19 +7,32 @@
 
 #include "host_append.h"
 #include "host_io.h"
+#include "host_read.h"
+
+enum { POSIX_READERS = 8 };
 
 struct posix_item {
     struct posix_item *next;
-    struct host_append append;
+    union {
+        struct host_append append;
+        struct host_read read;
+    };
+};
+
+/* Orders on their way to a thread; under the lock. */
+struct posix_queue {
+    struct posix_item *first, **last;
+    pthread_cond_t changed;
 };
 
 struct posix_io {
     struct host_io io; /* first: the backend's functions get its address */
-    pthread_t thread;
+    pthread_t appender, readers[POSIX_READERS];
+    unsigned reader_count; /* that were started */
+    bool appending;        /* the appender was started */
     pthread_mutex_t lock;
-    pthread_cond_t changed;
-    struct posix_item *first, **last; /* under the lock */
-    bool closing;                     /* under the lock */
+    struct posix_queue appends, reads;
+    bool closing; /* under the lock */
     struct host_done done;
 };
 
@@ -41,30 +54,70 @@ posix_step(struct host_append *append)
     host_append_answer(append, written, synced);
 }
 
+static void
+posix_read_step(struct host_read *read)
+{
+    ssize_t got = pread(read->fd, read->at, host_read_chunk(read), (off_t)read->offset);
+    host_read_answer(read, got < 0 ? -errno : got);
+}
+
+static void
+posix_queue_put(struct posix_io *io, struct posix_queue *queue, struct posix_item *item)
+{
+    item->next = NULL;
+    pthread_mutex_lock(&io->lock);
+    *queue->last = item;
+    queue->last = &item->next;
+    pthread_cond_signal(&queue->changed);
+    pthread_mutex_unlock(&io->lock);
+}
+
+/* Waits; NULL when the queue is empty and closing. */
+static struct posix_item *
+posix_queue_take(struct posix_io *io, struct posix_queue *queue)
+{
+    pthread_mutex_lock(&io->lock);
+    while (queue->first == NULL && !io->closing)
+        pthread_cond_wait(&queue->changed, &io->lock);
+    struct posix_item *item = queue->first;
+    if (item != NULL) {
+        queue->first = item->next;
+        if (queue->first == NULL)
+            queue->last = &queue->first;
+    }
+    pthread_mutex_unlock(&io->lock);
+    return item;
+}
+
 static void *
-posix_thread(void *argument)
+posix_appender(void *argument)
 {
     struct posix_io *io = argument;
+    struct posix_item *item;
 
     prctl(PR_SET_NAME, "mace-io");
-    pthread_mutex_lock(&io->lock);
-    for (;;) {
-        while (io->first == NULL && !io->closing)
-            pthread_cond_wait(&io->changed, &io->lock);
-        struct posix_item *item = io->first;
-        if (item == NULL)
-            break;
-        io->first = item->next;
-        if (io->first == NULL)
-            io->last = &io->first;
-        pthread_mutex_unlock(&io->lock);
+    while ((item = posix_queue_take(io, &io->appends)) != NULL) {
         while (item->append.step != HOST_APPEND_DONE)
             posix_step(&item->append);
         host_done_push(&io->done, item->append.tag, item->append.result);
         free(item);
-        pthread_mutex_lock(&io->lock);
     }
-    pthread_mutex_unlock(&io->lock);
+    return NULL;
+}
+
+static void *
+posix_reader(void *argument)
+{
+    struct posix_io *io = argument;
+    struct posix_item *item;
+
+    prctl(PR_SET_NAME, "mace-read");
+    while ((item = posix_queue_take(io, &io->reads)) != NULL) {
+        while (!item->read.done)
+            posix_read_step(&item->read);
+        host_done_push(&io->done, item->read.tag, item->read.result);
+        free(item);
+    }
     return NULL;
 }
 
@@ -92,12 +145,26 @@ posix_append(struct host_io *base, int fd, uint64_t offset, const void *from, si
         return;
     }
     item->append = append;
-    item->next = NULL;
-    pthread_mutex_lock(&io->lock);
-    *io->last = item;
-    io->last = &item->next;
-    pthread_cond_signal(&io->changed);
-    pthread_mutex_unlock(&io->lock);
+    posix_queue_put(io, &io->appends, item);
+}
+
+static void
+posix_read(struct host_io *base, int fd, uint64_t offset, void *to, size_t size, uint64_t tag)
+{
+    struct posix_io *io = (struct posix_io *)base;
+    struct host_read read;
+
+    host_read_init(&read, fd, offset, to, size, tag);
+    struct posix_item *item = malloc(sizeof(*item));
+    if (host_done_reserve(&io->done, base->under_way) != 0 || item == NULL) {
+        free(item);
+        while (!read.done)
+            posix_read_step(&read);
+        host_done_push(&io->done, read.tag, read.result);
+        return;
+    }
+    item->read = read;
+    posix_queue_put(io, &io->reads, item);
 }
 
 static unsigned
@@ -112,6 +179,7 @@ posix_descriptor(const struct host_io *base)
     return ((const struct posix_io *)base)->done.event;
 }
 
+/* Also after an open that got half way. */
 static void
 posix_close(struct host_io *base)
 {
@@ -119,10 +187,15 @@ posix_close(struct host_io *base)
 
     pthread_mutex_lock(&io->lock);
     io->closing = true;
-    pthread_cond_signal(&io->changed);
+    pthread_cond_broadcast(&io->appends.changed);
+    pthread_cond_broadcast(&io->reads.changed);
     pthread_mutex_unlock(&io->lock);
-    pthread_join(io->thread, NULL);
-    pthread_cond_destroy(&io->changed);
+    if (io->appending)
+        pthread_join(io->appender, NULL);
+    for (unsigned i = 0; i < io->reader_count; i++)
+        pthread_join(io->readers[i], NULL);
+    pthread_cond_destroy(&io->appends.changed);
+    pthread_cond_destroy(&io->reads.changed);
     pthread_mutex_destroy(&io->lock);
     host_done_fini(&io->done);
     free(io);
@@ -131,10 +204,22 @@ posix_close(struct host_io *base)
 static const struct host_io_backend posix_backend = {
     .name = "posix",
     .append = posix_append,
+    .read = posix_read,
     .poll = posix_poll,
     .descriptor = posix_descriptor,
     .close = posix_close,
 };
+
+static int
+posix_start(struct posix_io *io)
+{
+    int error = pthread_create(&io->appender, NULL, posix_appender, io);
+
+    io->appending = error == 0;
+    for (; error == 0 && io->reader_count < POSIX_READERS; io->reader_count += error == 0)
+        error = pthread_create(&io->readers[io->reader_count], NULL, posix_reader, io);
+    return -error;
+}
 
 int
 host_posix_open(struct host_io **result)
@@ -144,19 +229,19 @@ host_posix_open(struct host_io **result)
     if (io == NULL)
         return -ENOMEM;
     io->io.backend = &posix_backend;
-    io->last = &io->first;
-    pthread_mutex_init(&io->lock, NULL);
-    pthread_cond_init(&io->changed, NULL);
+    io->appends.last = &io->appends.first;
+    io->reads.last = &io->reads.first;
     int error = host_done_init(&io->done);
-    if (error == 0) {
-        error = -pthread_create(&io->thread, NULL, posix_thread, io);
-        if (error != 0)
-            host_done_fini(&io->done);
-    }
     if (error != 0) {
-        pthread_cond_destroy(&io->changed);
-        pthread_mutex_destroy(&io->lock);
         free(io);
+        return error;
+    }
+    pthread_mutex_init(&io->lock, NULL);
+    pthread_cond_init(&io->appends.changed, NULL);
+    pthread_cond_init(&io->reads.changed, NULL);
+    error = posix_start(io);
+    if (error != 0) {
+        posix_close(&io->io);
         return error;
     }
     *result = &io->io;

@@ -72,7 +72,7 @@ host_start_lock(struct host *host, char *why, size_t why_size)
     /* From here on the ring holds the lock, too. */
     int error = host_io_open(&host->io, host->directory.fd, host->options->uring);
     if (error == 0)
-        error = host_jobs_open(&host->jobs);
+        error = host_jobs_open(&host->jobs, host->cpus);
     if (error != 0) {
         snprintf(why, why_size, "the threads for I/O cannot be started: %s", strerror(-error));
         return host_status(-error);

@@ -1,4 +1,5 @@
-/* host_uring.c - appends through io_uring: a write and, linked behind it, an fdatasync.
+/* host_uring.c - appends and reads through io_uring. An append is a write and, linked behind it, an fdatasync, and goes to
+ * the kernel at once; reads are gathered, so that one system call starts many of them.
  *
  * The ring holds the directory's open file description as a registered file, so that the lock on it is given back only
  * when the last request has ended, even when the process was killed.
@@ -10,18 +11,23 @@
 
 #include "host_append.h"
 #include "host_io.h"
+#include "host_read.h"
 
 enum {
-    URING_ENTRIES = 64,
+    URING_ENTRIES = 256, /* and so many reads at most that the kernel has at a time */
     URING_ENTRIES_LEAST = 4,
     URING_OPEN_TRIES = 4,
 };
 
-/* One append; the address is the user data of its requests, with bit 0 set for the sync. */
+/* One append or read; the address is the user data of its requests, with bit 0 set for the sync. */
 struct uring_item {
     struct uring_item
         *next; /* in the free list or the list of those that wait for a place in the ring */
-    struct host_append append;
+    bool reading;
+    union {
+        struct host_append append;
+        struct host_read read;
+    };
     unsigned pending; /* requests of this step that are not answered yet */
     int64_t write_result, sync_result;
 };
@@ -32,6 +38,8 @@ struct uring_io {
     struct uring_item *free;
     struct uring_item *waiting,
         **waiting_last; /* no place in the ring, or not accepted by the kernel */
+    struct uring_item *reads, **reads_last; /* gathered */
+    unsigned reading;                       /* reads that the kernel has */
     struct uring_item *ended, **ended_last; /* DONE, not taken yet */
 };
 
@@ -93,12 +101,31 @@ uring_prepare(struct uring_io *io, struct uring_item *item)
     return true;
 }
 
-/* What the kernel does not accept now (EAGAIN, EBUSY, EINTR) stays in the submission queue for the next call. */
+/* The same for a read. No more of them than the ring has places: their completions always find room, and those of
+ * appends as well. */
+static bool
+uring_prepare_read(struct uring_io *io, struct uring_item *item)
+{
+    if (io->reading >= io->ring.sq.ring_entries || io_uring_sq_space_left(&io->ring) < 1)
+        return false;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&io->ring);
+    struct host_read *read = &item->read;
+    io_uring_prep_read(sqe, read->fd, read->at, (unsigned)host_read_chunk(read), read->offset);
+    io_uring_sqe_set_data64(sqe, (uint64_t)(uintptr_t)item);
+    item->pending = 1;
+    io->reading++;
+    return true;
+}
+
+/* Appends first: a commit waits for them. What the kernel does not accept now (EAGAIN, EBUSY, EINTR) stays in the
+ * submission queue for the next call. */
 static void
 uring_submit(struct uring_io *io)
 {
     while (io->waiting != NULL && uring_prepare(io, io->waiting))
         uring_list_take(&io->waiting, &io->waiting_last);
+    while (io->reads != NULL && uring_prepare_read(io, io->reads))
+        uring_list_take(&io->reads, &io->reads_last);
     if (io_uring_sq_ready(&io->ring) > 0)
         io_uring_submit(&io->ring);
 }
@@ -106,17 +133,15 @@ uring_submit(struct uring_io *io)
 static void
 uring_start(struct uring_io *io, struct uring_item *item)
 {
-    if (item->append.step == HOST_APPEND_DONE)
+    if (item->reading ? item->read.done : item->append.step == HOST_APPEND_DONE)
         uring_list_add(&io->ended_last, item);
     else
-        uring_list_add(&io->waiting_last, item);
+        uring_list_add(item->reading ? &io->reads_last : &io->waiting_last, item);
 }
 
-static void
-uring_append(struct host_io *base, int fd, uint64_t offset, const void *from, size_t size,
-             bool sync, uint64_t tag)
+static struct uring_item *
+uring_item_new(struct uring_io *io, bool reading)
 {
-    struct uring_io *io = (struct uring_io *)base;
     struct uring_item *item = io->free;
 
     if (item != NULL)
@@ -124,10 +149,31 @@ uring_append(struct host_io *base, int fd, uint64_t offset, const void *from, si
     else
         item = malloc(sizeof(*item));
     if (item == NULL)
-        abort(); /* a few bytes for a write that was promised: dying and recovering is what is left */
+        abort(); /* a few bytes for what was promised: dying and recovering is what is left */
+    item->reading = reading;
+    return item;
+}
+
+static void
+uring_append(struct host_io *base, int fd, uint64_t offset, const void *from, size_t size,
+             bool sync, uint64_t tag)
+{
+    struct uring_io *io = (struct uring_io *)base;
+    struct uring_item *item = uring_item_new(io, false);
+
     host_append_init(&item->append, fd, offset, from, size, sync, tag);
     uring_start(io, item);
     uring_submit(io);
+}
+
+static void
+uring_read(struct host_io *base, int fd, uint64_t offset, void *to, size_t size, uint64_t tag)
+{
+    struct uring_io *io = (struct uring_io *)base;
+    struct uring_item *item = uring_item_new(io, true);
+
+    host_read_init(&item->read, fd, offset, to, size, tag);
+    uring_start(io, item);
 }
 
 static void
@@ -145,9 +191,23 @@ uring_reap(struct uring_io *io)
         io_uring_cqe_seen(&io->ring, cqe);
         if (--item->pending > 0)
             continue;
-        host_append_answer(&item->append, item->write_result, item->sync_result);
+        if (item->reading) {
+            io->reading--;
+            host_read_answer(&item->read, item->write_result);
+        } else {
+            host_append_answer(&item->append, item->write_result, item->sync_result);
+        }
         uring_start(io, item);
     }
+}
+
+static void
+uring_submit_gathered(struct host_io *base)
+{
+    struct uring_io *io = (struct uring_io *)base;
+
+    if (io->waiting != NULL || io->reads != NULL || io_uring_sq_ready(&io->ring) > 0)
+        uring_submit(io);
 }
 
 static unsigned
@@ -156,12 +216,14 @@ uring_poll(struct host_io *base, struct env_completion *to, unsigned capacity)
     struct uring_io *io = (struct uring_io *)base;
     unsigned count = 0;
 
+    uring_submit_gathered(base);
     uring_reap(io);
-    if (io->waiting != NULL || io_uring_sq_ready(&io->ring) > 0)
-        uring_submit(io);
+    uring_submit_gathered(base); /* what has not been done in full */
     while (count < capacity && io->ended != NULL) {
         struct uring_item *item = uring_list_take(&io->ended, &io->ended_last);
-        to[count++] = (struct env_completion){item->append.tag, item->append.result};
+        to[count++] = item->reading
+                          ? (struct env_completion){item->read.tag, item->read.result}
+                          : (struct env_completion){item->append.tag, item->append.result};
         item->next = io->free;
         io->free = item;
     }
@@ -191,6 +253,8 @@ uring_close(struct host_io *base)
 static const struct host_io_backend uring_backend = {
     .name = "io_uring",
     .append = uring_append,
+    .read = uring_read,
+    .submit = uring_submit_gathered,
     .poll = uring_poll,
     .descriptor = uring_descriptor,
     .close = uring_close,
@@ -233,6 +297,7 @@ uring_probe(struct io_uring *ring)
     if (probe == NULL)
         return -ENOSYS;
     bool supported = io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
+                     io_uring_opcode_supported(probe, IORING_OP_READ) &&
                      io_uring_opcode_supported(probe, IORING_OP_FSYNC);
     io_uring_free_probe(probe);
     return supported ? 0 : -ENOSYS;
@@ -247,6 +312,7 @@ host_uring_open(struct host_io **result, int directory_fd)
         return -ENOMEM;
     io->io.backend = &uring_backend;
     io->waiting_last = &io->waiting;
+    io->reads_last = &io->reads;
     io->ended_last = &io->ended;
     int error = uring_create(&io->ring);
     if (error != 0)

@@ -1,4 +1,4 @@
-/* host_files_test.c - the file functions of env.h on a real directory, and the job thread. */
+/* host_files_test.c - the file functions of env.h on a real directory, and the job threads. */
 #include "host_files.h"
 
 #include <check.h>
@@ -196,48 +196,95 @@ END_TEST
 
 /* --- jobs ----------------------------------------------------------------------------------------------------------- */
 
-static int
-job_count(void *argument)
+static struct env_completion
+job_wait(struct host_jobs *jobs)
 {
-    return ++*(int *)argument;
+    struct env_completion ended;
+
+    while (host_jobs_poll(jobs, &ended, 1) == 0) {
+        struct pollfd ready = {.fd = jobs->done.event, .events = POLLIN};
+        ck_assert_int_eq(poll(&ready, 1, 10000), 1);
+    }
+    return ended;
 }
 
-START_TEST(jobs_run_in_order_and_bring_their_results)
+static int
+job_double(void *argument)
+{
+    return *(int *)argument * 2;
+}
+
+START_TEST(each_job_runs_once_and_brings_its_result)
 {
     struct host_jobs jobs;
-    struct env_completion ended[8];
-    int counter = 0;
-    unsigned got = 0;
+    int numbers[300];
+    unsigned seen[300] = {0};
 
-    ck_assert_int_eq(host_jobs_open(&jobs), 0);
-    for (unsigned i = 0; i < 300; i++)
-        host_jobs_start(&jobs, job_count, &counter, 1000 + i);
-    while (got < 300) {
-        unsigned count = host_jobs_poll(&jobs, ended, 8);
-        if (count == 0) {
-            struct pollfd ready = {.fd = jobs.done.event, .events = POLLIN};
-            ck_assert_int_eq(poll(&ready, 1, 10000), 1);
-        }
-        for (unsigned i = 0; i < count; i++, got++) {
-            ck_assert_uint_eq(ended[i].tag, 1000 + got);
-            ck_assert_int_eq(ended[i].result, got + 1);
-        }
+    ck_assert_int_eq(host_jobs_open(&jobs, 4), 0);
+    ck_assert_uint_eq(jobs.thread_count, 4);
+    for (int i = 0; i < 300; i++) {
+        numbers[i] = i;
+        host_jobs_start(&jobs, job_double, &numbers[i], 1000 + (unsigned)i);
     }
-    ck_assert_uint_eq(host_jobs_poll(&jobs, ended, 8), 0);
+    for (unsigned i = 0; i < 300; i++) {
+        struct env_completion ended = job_wait(&jobs), none;
+        ck_assert_uint_lt(ended.tag - 1000, 300);
+        ck_assert_int_eq(ended.result, (int)(ended.tag - 1000) * 2);
+        ck_assert_uint_eq(seen[ended.tag - 1000]++, 0);
+        if (i == 299)
+            ck_assert_uint_eq(host_jobs_poll(&jobs, &none, 1), 0);
+    }
+    ck_assert_uint_eq(jobs.under_way, 0);
     host_jobs_close(&jobs);
 }
 END_TEST
 
+static int
+job_until_written(void *argument)
+{
+    char byte;
+
+    return read(*(int *)argument, &byte, 1) == 1 ? 7 : -EIO;
+}
+
+/* With one processor, too. */
+START_TEST(a_long_job_does_not_hold_up_a_short_one)
+{
+    struct host_jobs jobs;
+    int ends[2], number = 21;
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_eq(host_jobs_open(&jobs, 1), 0);
+    ck_assert_uint_eq(jobs.thread_count, HOST_JOBS_THREADS_LEAST);
+    host_jobs_start(&jobs, job_until_written, &ends[0], 1);
+    host_jobs_start(&jobs, job_double, &number, 2);
+    struct env_completion ended = job_wait(&jobs);
+    ck_assert_uint_eq(ended.tag, 2);
+    ck_assert_int_eq(ended.result, 42);
+    ck_assert_int_eq(write(ends[1], "x", 1), 1);
+    ended = job_wait(&jobs);
+    ck_assert_uint_eq(ended.tag, 1);
+    ck_assert_int_eq(ended.result, 7);
+    host_jobs_close(&jobs);
+}
+END_TEST
+
+static int
+job_count(void *argument)
+{
+    return (int)AO_fetch_and_add1((AO_t *)argument);
+}
+
 START_TEST(closing_runs_what_was_started)
 {
     struct host_jobs jobs;
-    int counter = 0;
+    AO_t counter = 0;
 
-    ck_assert_int_eq(host_jobs_open(&jobs), 0);
+    ck_assert_int_eq(host_jobs_open(&jobs, 3), 0);
     for (unsigned i = 0; i < 50; i++)
         host_jobs_start(&jobs, job_count, &counter, i);
     host_jobs_close(&jobs);
-    ck_assert_int_eq(counter, 50);
+    ck_assert_uint_eq(AO_load(&counter), 50);
 }
 END_TEST
 
@@ -260,7 +307,8 @@ main(void)
     tcase_add_test(cases, a_link_in_place_of_a_file_is_not_followed);
     tcase_add_test(cases, no_descriptor_is_inherited);
     suite_add_tcase(suite, jobs);
-    tcase_add_test(jobs, jobs_run_in_order_and_bring_their_results);
+    tcase_add_test(jobs, each_job_runs_once_and_brings_its_result);
+    tcase_add_test(jobs, a_long_job_does_not_hold_up_a_short_one);
     tcase_add_test(jobs, closing_runs_what_was_started);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -1,4 +1,4 @@
-/* host_io_test.c - appends: the states of one, and both backends on a real file. */
+/* host_io_test.c - appends and reads: the states of one, and both backends on a real file. */
 #include "host_io.h"
 
 #include <check.h>
@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "host_append.h"
+#include "host_read.h"
 
 /* --- the states of one append --------------------------------------------------------------------------------------- */
 
@@ -124,6 +125,84 @@ START_TEST(an_empty_append_only_syncs)
     ck_assert_int_eq(append.step, HOST_APPEND_SYNC);
     append = append_of(0, false);
     ck_assert_int_eq(append.step, HOST_APPEND_DONE);
+}
+END_TEST
+
+/* --- the states of one read ----------------------------------------------------------------------------------------- */
+
+static char target[100];
+
+static struct host_read
+read_of(size_t size)
+{
+    struct host_read read;
+
+    host_read_init(&read, 5, 1000, target, size, 7);
+    return read;
+}
+
+START_TEST(a_short_read_goes_on_behind_it_until_all_is_there)
+{
+    struct host_read read = read_of(100);
+
+    ck_assert(!read.done);
+    host_read_answer(&read, 60);
+    ck_assert(!read.done);
+    ck_assert_uint_eq(read.offset, 1060);
+    ck_assert_ptr_eq(read.at, target + 60);
+    ck_assert_uint_eq(host_read_chunk(&read), 40);
+    host_read_answer(&read, 40);
+    ck_assert(read.done);
+    ck_assert_int_eq(read.result, 100);
+}
+END_TEST
+
+START_TEST(a_read_that_gets_nothing_is_at_the_end_of_the_file)
+{
+    struct host_read read = read_of(100);
+
+    host_read_answer(&read, 60);
+    host_read_answer(&read, 0);
+    ck_assert(read.done);
+    ck_assert_int_eq(read.result, 60);
+    read = read_of(100);
+    host_read_answer(&read, 0);
+    ck_assert(read.done);
+    ck_assert_int_eq(read.result, 0);
+    read = read_of(0);
+    ck_assert(read.done);
+    ck_assert_int_eq(read.result, 0);
+}
+END_TEST
+
+START_TEST(a_read_that_did_nothing_is_tried_again_within_bounds)
+{
+    struct host_read read = read_of(100);
+    int tries = 0;
+
+    host_read_answer(&read, -EINTR);
+    ck_assert(!read.done);
+    host_read_answer(&read, 100);
+    ck_assert_int_eq(read.result, 100);
+    for (read = read_of(100); !read.done; tries++)
+        host_read_answer(&read, -EAGAIN);
+    ck_assert_int_eq(read.result, -EAGAIN);
+    ck_assert_int_eq(tries, HOST_READ_MAX_RETRIES + 1);
+}
+END_TEST
+
+START_TEST(a_read_error_and_an_impossible_answer_end_it)
+{
+    struct host_read read = read_of(100);
+
+    host_read_answer(&read, 10);
+    host_read_answer(&read, -EIO);
+    ck_assert(read.done);
+    ck_assert_int_eq(read.result, -EIO);
+    read = read_of(100);
+    host_read_answer(&read, 101);
+    ck_assert(read.done);
+    ck_assert_int_eq(read.result, -EIO);
 }
 END_TEST
 
@@ -332,6 +411,139 @@ START_TEST(closing_waits_for_what_is_under_way)
 }
 END_TEST
 
+/* --- reads ---------------------------------------------------------------------------------------------------------- */
+
+enum { BLOCKS = 2000, BLOCK = 512 };
+static uint32_t blocks[BLOCKS][BLOCK / 4];
+
+/* Each word of the file tells where it is. */
+static void
+blocks_write(void)
+{
+    static uint32_t words[BLOCKS * BLOCK / 4];
+
+    for (uint32_t i = 0; i < BLOCKS * BLOCK / 4; i++)
+        words[i] = i;
+    ck_assert_int_eq(pwrite(file_fd, words, sizeof(words), 0), sizeof(words));
+}
+
+static void
+block_check(unsigned block)
+{
+    for (uint32_t i = 0; i < BLOCK / 4; i++)
+        ck_assert_uint_eq(blocks[block][i], block * (BLOCK / 4) + i);
+}
+
+/* More than a ring holds, with appends between them. */
+START_TEST(many_reads_at_once_bring_the_right_bytes)
+{
+    struct host_io *io = backend_open(_i);
+    unsigned seen[BLOCKS] = {0}, appended = 0;
+    int other = openat(directory_fd, "f", O_WRONLY | O_CLOEXEC);
+
+    if (io == NULL)
+        return;
+    blocks_write();
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        unsigned block = i * 7 % BLOCKS;
+        host_io_read(io, file_fd, block * BLOCK, blocks[block], BLOCK, block);
+        if (i % 500 == 0)
+            host_io_append(io, other, BLOCKS * BLOCK + i, bytes, 500, true, BLOCKS);
+    }
+    for (unsigned i = 0; i < BLOCKS + 4; i++) {
+        struct env_completion ended = backend_wait(io);
+        if (ended.tag == BLOCKS) {
+            ck_assert_int_eq(ended.result, 0);
+            appended++;
+            continue;
+        }
+        ck_assert_uint_lt(ended.tag, BLOCKS);
+        ck_assert_int_eq(ended.result, BLOCK);
+        ck_assert_uint_eq(seen[ended.tag]++, 0);
+        block_check((unsigned)ended.tag);
+    }
+    ck_assert_uint_eq(appended, 4);
+    ck_assert_uint_eq(io->under_way, 0);
+    close(other);
+    host_io_close(io);
+}
+END_TEST
+
+START_TEST(a_read_across_the_end_of_the_file_is_short)
+{
+    struct host_io *io = backend_open(_i);
+    char back[100] = "";
+
+    if (io == NULL)
+        return;
+    ck_assert_int_eq(pwrite(file_fd, "0123456789", 10, 0), 10);
+    host_io_read(io, file_fd, 4, back, sizeof(back), 1);
+    ck_assert_int_eq(backend_wait(io).result, 6);
+    ck_assert_str_eq(back, "456789");
+    host_io_read(io, file_fd, 10, back, sizeof(back), 2);
+    ck_assert_int_eq(backend_wait(io).result, 0);
+    host_io_read(io, file_fd, 1 << 20, back, sizeof(back), 3);
+    ck_assert_int_eq(backend_wait(io).result, 0);
+    host_io_read(io, file_fd, 0, back, 0, 4);
+    ck_assert_int_eq(backend_wait(io).result, 0);
+    host_io_close(io);
+}
+END_TEST
+
+START_TEST(a_read_that_is_refused_is_an_error_of_its_own)
+{
+    struct host_io *io = backend_open(_i);
+    int fd = openat(directory_fd, "f", O_WRONLY | O_CLOEXEC);
+    char back[10];
+
+    if (io == NULL)
+        return;
+    ck_assert_int_eq(pwrite(file_fd, "0123456789", 10, 0), 10);
+    host_io_read(io, fd, 0, back, 10, 1);
+    host_io_read(io, file_fd, 0, back, 10, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        struct env_completion ended = backend_wait(io);
+        ck_assert_int_eq(ended.result, ended.tag == 1 ? -EBADF : 10);
+    }
+    close(fd);
+    host_io_close(io);
+}
+END_TEST
+
+START_TEST(closing_waits_for_reads_under_way)
+{
+    struct host_io *io = backend_open(_i);
+
+    if (io == NULL)
+        return;
+    blocks_write();
+    for (unsigned i = 0; i < BLOCKS; i++)
+        host_io_read(io, file_fd, i * BLOCK, blocks[i], BLOCK, i);
+    host_io_close(io);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        block_check(i);
+}
+END_TEST
+
+/* A loop that sleeps after it started reads is woken by them. */
+START_TEST(gathered_reads_are_under_way_after_a_submit)
+{
+    struct host_io *io = backend_open(_i);
+    char back[4];
+
+    if (io == NULL)
+        return;
+    ck_assert_int_eq(pwrite(file_fd, "0123456789", 10, 0), 10);
+    host_io_read(io, file_fd, 3, back, 4, 1);
+    host_io_submit(io);
+    struct pollfd ready = {.fd = io->backend->descriptor(io), .events = POLLIN};
+    ck_assert_int_eq(poll(&ready, 1, 10000), 1);
+    ck_assert_int_eq(backend_wait(io).result, 4);
+    ck_assert_mem_eq(back, "3456", 4);
+    host_io_close(io);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -347,6 +559,10 @@ main(void)
     tcase_add_test(states, a_write_that_did_nothing_is_tried_again_within_bounds);
     tcase_add_test(states, errors_and_impossible_answers_end_it);
     tcase_add_test(states, an_empty_append_only_syncs);
+    tcase_add_test(states, a_short_read_goes_on_behind_it_until_all_is_there);
+    tcase_add_test(states, a_read_that_gets_nothing_is_at_the_end_of_the_file);
+    tcase_add_test(states, a_read_that_did_nothing_is_tried_again_within_bounds);
+    tcase_add_test(states, a_read_error_and_an_impossible_answer_end_it);
     suite_add_tcase(suite, backends);
     tcase_add_checked_fixture(backends, setup, teardown);
     tcase_set_timeout(backends, 60);
@@ -356,6 +572,11 @@ main(void)
     tcase_add_loop_test(backends, a_write_cut_short_by_a_limit_is_an_error_and_not_a_success, 0, 2);
     tcase_add_loop_test(backends, a_descriptor_that_cannot_be_written_is_an_error, 0, 2);
     tcase_add_loop_test(backends, closing_waits_for_what_is_under_way, 0, 2);
+    tcase_add_loop_test(backends, many_reads_at_once_bring_the_right_bytes, 0, 2);
+    tcase_add_loop_test(backends, a_read_across_the_end_of_the_file_is_short, 0, 2);
+    tcase_add_loop_test(backends, a_read_that_is_refused_is_an_error_of_its_own, 0, 2);
+    tcase_add_loop_test(backends, closing_waits_for_reads_under_way, 0, 2);
+    tcase_add_loop_test(backends, gathered_reads_are_under_way_after_a_submit, 0, 2);
     tcase_add_test(backends, the_ring_holds_the_lock_after_its_descriptor_was_closed);
     tcase_add_test(backends, without_a_ring_the_system_calls_serve);
     tcase_add_test(backends, a_refused_ring_falls_back_to_system_calls);
