@@ -210,7 +210,7 @@ log_open(struct recovery *recovery)
             return refuse(recovery, status, "the manifest cannot be written");
     }
     mshm_counter_add(&core->figures->counters.log_segments, end->segments);
-    wal_remove_dead(core->env, core->manifest.database_id);
+    wal_remove_dead(core->env, core->manifest.database_id, NULL);
     manifest_tidy(core->env, &core->manifest);
     return MSHM_OK;
 }

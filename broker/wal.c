@@ -326,6 +326,13 @@ wal_idle(const struct wal *wal)
            !wal->header_syncing && !wal->preparing && !wal->sync_wanted;
 }
 
+void
+wal_tell(const struct wal *wal, struct wal_position *position, uint32_t *chain)
+{
+    *position = wal_log_end(wal);
+    *chain = wal->chain;
+}
+
 /* Two steps: what stands in the log becomes durable, then a record says so. The second follows the first's completion. */
 void
 wal_mark(struct wal *wal)

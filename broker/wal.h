@@ -19,6 +19,12 @@ struct wal_position {
     uint64_t offset;
 };
 
+static inline bool
+wal_position_before(struct wal_position a, struct wal_position b)
+{
+    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
+}
+
 /* The first segment of an incarnation has a sixteenth of segment_size, at least 1 MiB; each next one is twice as large. */
 struct wal_options {
     uint64_t segment_size; /* bytes, >= 1 MiB in production; a test may take 64 KiB */
@@ -31,6 +37,7 @@ struct wal_start {
     uint64_t timestamp;      /* newest commit of the log so far */
     uint32_t chain;          /* its record's crc (0: none yet) */
     struct wal_position end; /* where it ended */
+    uint64_t bytes;          /* of records between the cut that reading began with and the end */
     uint64_t incarnation;
     uint8_t database_id[16];
 };
@@ -69,10 +76,10 @@ void wal_mark(struct wal *wal);
 
 /* For a checkpoint: the position behind the newest finished record, staged ones included, and that record's checksum. */
 void wal_tell(const struct wal *wal, struct wal_position *position, uint32_t *chain);
-/* Bytes of log between a position (of wal_tell, or of the cut that recovery began with) and now. */
+/* Bytes of records between a position (of wal_tell, or of the cut that recovery began with) and now. */
 uint64_t wal_bytes_since(const struct wal *wal, struct wal_position position);
-/* Everything before `position` is in a checkpoint that counts: segments wholly before it are used again for later ones, as far as there
- * is use for them, the others removed; by jobs. */
+/* Everything before `position` is in a checkpoint that counts (its manifest edit is durable): segments with smaller
+ * numbers are used again for later ones, as far as there is use for them, the others removed; by jobs. */
 void wal_release(struct wal *wal, struct wal_position position);
 
 /* Reading side (wal_read.c). Walks the lineage of the log from `first_segment` and calls each(record, ops) for every
@@ -80,27 +87,30 @@ void wal_release(struct wal *wal, struct wal_position position);
  * nothing was changed; *why names file and offset); MSHM_VERSION; MSHM_IO; or what `each` returned. */
 struct wal_end {
     struct wal_start next; /* what wal_open needs, incarnation excepted */
-    uint64_t records;
-    uint64_t newest_incarnation; /* found in any segment header, valid ones */
-    uint64_t segments;           /* of the lineage */
-    uint64_t first_segment;      /* of the lineage; 0: there is none */
-    struct wal_position
-        known_durable; /* the newest proof: a durable mark, or the start of an incarnation */
+    uint64_t records;      /* behind the cut */
+    uint64_t
+        newest_incarnation; /* found in any segment header, valid ones; the cut's segment and later */
+    uint64_t segments;      /* of the lineage */
+    uint64_t first_segment; /* of the lineage; 0: there is none */
+    /* The newest proof: a durable mark, the start of an incarnation, or the end itself when nothing follows the cut. */
+    struct wal_position known_durable;
 };
 typedef int wal_each(void *argument, const struct wal_segment_header *segment,
                      const struct wal_record *record, const void *ops, uint64_t ops_size);
-/* first_segment: 0 = a log need not exist yet; else one without any valid segment is damage, unless `from` says that a
- * checkpoint covers it. from: the newest checkpoint's cut (NULL or timestamp 0: none): records up to it are passed over
- * whatever their state, the walk begins with the first record that continues it (by number and chain, or the first of a later
- * segment whose header names it), and nothing behind it is a legal log. why may be NULL. */
+/* Where a checkpoint lets the log begin: what wal_tell said at its cut. */
 struct wal_from {
-    uint64_t timestamp;
+    uint64_t timestamp; /* 0: there is no checkpoint */
     uint32_t chain;
     struct wal_position position;
 };
+/* first_segment: 0 = a log need not exist yet; else one without any valid segment is damage. Not looked at with a cut.
+ * from: the newest checkpoint's cut, or NULL. Records up to it are passed over whatever their state, and so are segments
+ * with numbers below its own; the walk begins with the first record that continues it (by number and chain, or the
+ * first of a later segment whose header names it), and nothing behind it is a legal log: the end is then the cut. The
+ * file of the cut's segment has to be there until a later header continues the cut. why may be NULL. */
 int wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-             const struct wal_from *from,
-             wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size);
+             const struct wal_from *from, wal_each *each, void *argument, struct wal_end *end,
+             char *why, size_t why_size);
 /* Checks one record image of `available` bytes at `offset` of a segment: its size, or 0 when it is not a valid record.
  * Never reads beyond `available`. */
 uint32_t wal_record_check(const struct wal_segment_header *segment, uint64_t offset,
@@ -110,8 +120,9 @@ int wal_make_durable(const struct env *env, uint64_t first_segment, uint64_t las
 /* Writes again, with the same bytes, what lies between the newest proof of durability and the end: after a failed sync
  * the page cache may show as clean what the disk never got, and no later sync would write it. Before wal_make_durable. */
 int wal_rewrite(const struct env *env, const struct wal_end *end);
-/* Removes what is left of unfinished segments, and segments outside the lineage of the newest one. After wal_open, before
- * the first record. Failures do no harm: later starts try again. */
-void wal_remove_dead(const struct env *env, const uint8_t database_id[16]);
+/* Removes what is left of unfinished segments, and segments outside the lineage of the newest one, those before the cut
+ * (from: as for wal_read) included. After wal_open, before the first record. Failures do no harm: later starts try again. */
+void wal_remove_dead(const struct env *env, const uint8_t database_id[16],
+                     const struct wal_from *from);
 
 #endif

@@ -66,6 +66,8 @@ wal_rewrite(const struct env *env, const struct wal_end *end)
     for (uint64_t number = from.segment; number != 0 && number <= to.segment; number++) {
         uint64_t low = number == from.segment ? from.offset : 0;
         uint64_t high = number == to.segment ? to.offset : UINT64_MAX;
+        if (low >= high)
+            continue; /* an end at the cut: its segment need not be there */
         int status = rewrite_range(env, number, low, high);
         if (status != MSHM_OK)
             return status;
@@ -109,7 +111,7 @@ in_line(const struct wal_lineage *lineage, uint64_t number)
 }
 
 void
-wal_remove_dead(const struct env *env, const uint8_t database_id[16])
+wal_remove_dead(const struct env *env, const uint8_t database_id[16], const struct wal_from *from)
 {
     struct removal removal = {.env = env};
     struct wal_lineage lineage;
@@ -118,7 +120,7 @@ wal_remove_dead(const struct env *env, const uint8_t database_id[16])
             (void)env->file_remove(env->context, removal.names[i]);
     free(removal.names);
 
-    if (wal_lineage_init(&lineage, env, database_id, NULL, 0) == MSHM_OK) {
+    if (wal_lineage_init(&lineage, env, database_id, from, NULL, 0) == MSHM_OK) {
         for (uint32_t i = 0; i < lineage.found_count && lineage.line_count > 0; i++) {
             char name[WAL_NAME_SIZE];
             if (in_line(&lineage, lineage.found[i].number))

@@ -12,6 +12,7 @@
 struct scan {
     const struct env *env;
     const uint8_t *database_id;
+    const struct wal_from *from; /* NULL: no cut */
     struct wal_lineage *lineage;
     char *why;
     size_t why_size;
@@ -25,6 +26,13 @@ refuse(const struct scan *scan, int status, uint64_t number, const char *what)
     if (scan->why != NULL)
         snprintf(scan->why, scan->why_size, "%s: %s", name, what);
     return status;
+}
+
+/* The first number that is looked at. */
+static uint64_t
+needed_from(const struct scan *scan)
+{
+    return scan->from != NULL ? scan->from->position.segment : 0;
 }
 
 static int
@@ -111,6 +119,10 @@ load_all(const struct scan *scan)
         return MSHM_OK;
     qsort(lineage->found, lineage->found_count, sizeof *lineage->found, compare_found);
     for (uint32_t i = 0; i < lineage->found_count; i++) {
+        if (lineage->found[i].number < needed_from(scan)) {
+            lineage->found[i].state = WAL_SEGMENT_RELEASED;
+            continue;
+        }
         int status = header_load(scan, &lineage->found[i]);
         if (status != MSHM_OK)
             return status;
@@ -122,7 +134,8 @@ load_all(const struct scan *scan)
 }
 
 /* A header that is neither zero nor valid was damaged: it goes to the disk in one sector, whole or not at all. Such a
- * segment holds no acknowledged data only if it holds nothing. */
+ * segment holds no acknowledged data for sure only if it holds nothing: without the header nobody can tell its own
+ * records from those of the segment that was recycled into it. */
 static int
 check_damaged(const struct scan *scan, const struct wal_found *found)
 {
@@ -140,17 +153,17 @@ check_damaged(const struct scan *scan, const struct wal_found *found)
     return MSHM_OK;
 }
 
-/* Behind the newest valid segment stand only prepared ones, with consecutive numbers. A zero header there is no damage:
- * the header becomes durable before or with the first record that is acknowledged as durable. */
+/* Behind the newest valid segment (or from the cut's own on) stand only prepared ones, numbered `expected` and on. A zero
+ * header there is no damage: the header becomes durable before or with the first record that is acknowledged as
+ * durable. */
 static int
-check_behind(const struct scan *scan, uint32_t newest)
+check_behind(const struct scan *scan, uint32_t index, uint64_t expected)
 {
     const struct wal_lineage *lineage = scan->lineage;
-    for (uint32_t i = newest + 1; i < lineage->found_count; i++) {
+    for (uint32_t i = index; i < lineage->found_count; i++, expected++) {
         const struct wal_found *found = &lineage->found[i];
-        if (found->number != lineage->found[i - 1].number + 1)
-            return refuse(scan, MSHM_CORRUPT, lineage->found[i - 1].number + 1,
-                          "missing, and later segments are there");
+        if (found->number != expected)
+            return refuse(scan, MSHM_CORRUPT, expected, "missing, and later segments are there");
         if (found->state == WAL_SEGMENT_BAD) {
             int status = check_damaged(scan, found);
             if (status != MSHM_OK)
@@ -199,6 +212,48 @@ predecessor(const struct scan *scan, const struct wal_found *found, int *status)
     return before;
 }
 
+static bool
+position_equal(struct wal_position a, struct wal_position b)
+{
+    return a.segment == b.segment && a.offset == b.offset;
+}
+
+static struct wal_position
+header_continues(const struct wal_segment_header *header)
+{
+    return (struct wal_position){header->continues_segment, header->continues_offset};
+}
+
+/* Does the log begin with this segment? MSHM_CORRUPT: it is the cut's or continues it, but tells another story. */
+static int
+is_first(const struct scan *scan, const struct wal_found *found, bool *first)
+{
+    const struct wal_segment_header *header = &found->header;
+    const struct wal_from *from = scan->from;
+    *first = header->continues_segment == 0;
+    if (from == NULL)
+        return *first && (header->continues_timestamp != 0 || header->continues_crc != 0)
+                   ? refuse(scan, MSHM_CORRUPT, found->number,
+                            "starts the log, but not at its start")
+                   : MSHM_OK;
+    bool same =
+        header->continues_timestamp == from->timestamp && header->continues_crc == from->chain;
+    bool holds = found->number == from->position.segment;
+    bool fits = true;
+    *first = holds || position_equal(header_continues(header), from->position);
+    if (!*first) /* what begins before the cut does not know of it: its incarnation would have */
+        fits = wal_position_before(from->position, header_continues(header));
+    else if (!holds || from->position.offset == WAL_RECORDS_AT)
+        fits = same;
+    else
+        fits = header->continues_timestamp <= from->timestamp &&
+               from->position.offset > WAL_RECORDS_AT &&
+               from->position.offset <= header->segment_size;
+    return fits ? MSHM_OK
+                : refuse(scan, MSHM_CORRUPT, found->number,
+                         "its header contradicts the newest checkpoint");
+}
+
 static int
 trace(const struct scan *scan, uint32_t newest)
 {
@@ -209,25 +264,51 @@ trace(const struct scan *scan, uint32_t newest)
     uint32_t at = newest + 1; /* filled from the end; numbers only fall, so it is never passed */
     struct wal_found *found = &lineage->found[newest];
     lineage->line[--at] = found;
-    while (found->header.continues_segment != 0) {
-        int status;
+    bool first;
+    int status = is_first(scan, found, &first);
+    while (status == MSHM_OK && !first) {
         found = predecessor(scan, found, &status);
         if (found == NULL)
             return status;
         lineage->line[--at] = found;
+        status = is_first(scan, found, &first);
     }
-    if (found->header.continues_timestamp != 0 || found->header.continues_crc != 0)
-        return refuse(scan, MSHM_CORRUPT, found->number, "starts the log, but not at its start");
+    if (status != MSHM_OK)
+        return status;
     lineage->line_count = newest + 1 - at;
     memmove(lineage->line, lineage->line + at, lineage->line_count * sizeof *lineage->line);
     return MSHM_OK;
 }
 
+/* No segment that counts has a valid header. The cut's own file was there before the cut, and goes only when a header
+ * that continues the cut is durable. */
+static int
+check_none(const struct scan *scan)
+{
+    const struct wal_lineage *lineage = scan->lineage;
+    int status = MSHM_OK;
+    if (scan->from != NULL) {
+        uint32_t index = 0;
+        while (index < lineage->found_count && lineage->found[index].state == WAL_SEGMENT_RELEASED)
+            index++;
+        if (index == lineage->found_count)
+            return refuse(scan, MSHM_CORRUPT, needed_from(scan),
+                          "missing, and the newest checkpoint ends in it");
+        return check_behind(scan, index, needed_from(scan));
+    }
+    for (uint32_t i = 0; i < lineage->found_count && status == MSHM_OK; i++)
+        if (lineage->found[i].state == WAL_SEGMENT_BAD)
+            status = check_damaged(scan, &lineage->found[i]);
+    return status;
+}
+
 int
 wal_lineage_init(struct wal_lineage *lineage, const struct env *env, const uint8_t database_id[16],
-                 char *why, size_t why_size)
+                 const struct wal_from *from, char *why, size_t why_size)
 {
-    struct scan scan = {env, database_id, lineage, why, why_size};
+    if (from != NULL && from->timestamp == 0)
+        from = NULL;
+    struct scan scan = {env, database_id, from, lineage, why, why_size};
     *lineage = (struct wal_lineage){0};
     int status = load_all(&scan);
     if (status != MSHM_OK)
@@ -235,13 +316,9 @@ wal_lineage_init(struct wal_lineage *lineage, const struct env *env, const uint8
     uint32_t newest = lineage->found_count;
     while (newest > 0 && lineage->found[newest - 1].state != WAL_SEGMENT_VALID)
         newest--;
-    if (newest == 0) {
-        for (uint32_t i = 0; i < lineage->found_count && status == MSHM_OK; i++)
-            if (lineage->found[i].state == WAL_SEGMENT_BAD)
-                status = check_damaged(&scan, &lineage->found[i]);
-        return status;
-    }
-    status = check_behind(&scan, newest - 1);
+    if (newest == 0)
+        return check_none(&scan);
+    status = check_behind(&scan, newest, lineage->found[newest - 1].number + 1);
     return status != MSHM_OK ? status : trace(&scan, newest - 1);
 }
 

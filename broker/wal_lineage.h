@@ -5,17 +5,21 @@
  *      1 <- 2 <- 3    (4)          numbers in brackets are dead: 4 was prepared by the incarnation that wrote 1 to 3;
  *           ^                      a new one found the end of the log in 2, so 3 is dead, too, once 5 has its header:
  *           +---------- 5 <- 6     the lineage is 1, 2, 5, 6
+ *
+ * With a checkpoint the lineage begins at its cut: with the segment that holds it, or behind it with one whose header
+ * continues the cut itself. Segments with smaller numbers than the cut's are released: they may be gone, or half-way to
+ * becoming a later one, and nobody looks into them.
  */
 #ifndef WAL_LINEAGE_H
 #define WAL_LINEAGE_H
 
-#include "env.h"
-#include "wal_format.h"
+#include "wal.h"
 
 enum wal_segment_state {
     WAL_SEGMENT_BAD = 0,   /* something that is no header */
     WAL_SEGMENT_EMPTY = 1, /* zeros where the header goes */
     WAL_SEGMENT_VALID = 2,
+    WAL_SEGMENT_RELEASED = 3, /* before the cut: not looked into */
 };
 
 struct wal_found {
@@ -33,11 +37,13 @@ struct wal_lineage {
     uint64_t newest_incarnation; /* in any valid header */
 };
 
-/* Reads the directory and all headers and finds the lineage. MSHM_OK (line_count 0: no valid segment), MSHM_CORRUPT
- * (a segment of the lineage is missing or damaged, or one behind its end may hold acknowledged data), MSHM_VERSION,
- * MSHM_IO..., with *why. The caller calls fini in every case. Blocking. */
+/* Reads the directory and the headers and finds the lineage. from: the cut, or NULL. MSHM_OK (line_count 0: no valid
+ * segment, with a cut: nothing behind it), MSHM_CORRUPT (a segment of the lineage is missing or damaged, contradicts the
+ * cut, or one behind the lineage's end may hold acknowledged data), MSHM_VERSION, MSHM_IO..., with *why. The caller calls
+ * fini in every case. Blocking. */
 int wal_lineage_init(struct wal_lineage *lineage, const struct env *env,
-                     const uint8_t database_id[16], char *why, size_t why_size);
+                     const uint8_t database_id[16], const struct wal_from *from, char *why,
+                     size_t why_size);
 void wal_lineage_fini(struct wal_lineage *lineage);
 
 /* Reads a whole segment, at most header.segment_size bytes, into *bytes (grown with realloc; the caller frees) and tells

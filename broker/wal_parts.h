@@ -80,12 +80,6 @@ struct wal {
     struct wal_position commit_end; /* behind the newest record that is not mark-only */
 };
 
-static inline bool
-wal_position_before(struct wal_position a, struct wal_position b)
-{
-    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
-}
-
 static inline struct wal_position
 wal_log_end(const struct wal *wal)
 {

@@ -3,9 +3,10 @@
  * The walk goes through the lineage record by record as long as each is whole and chained to the one before. Where it
  * stops, at p, the log ends, unless something later proves that p had been durable: a valid record with a durable mark
  * beyond p, or a new incarnation that went on from a position beyond p. Then acknowledged data is damaged.
+ *
+ * With a checkpoint the walk begins at its cut, as if a good record had just ended there. A cut may be ahead of what the
+ * log has: then the walk stops at once, and the next incarnation continues the cut.
  */
-#include "wal.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 struct walk {
     const struct env *env;
+    const struct wal_from *from; /* NULL: from the start of the log */
     struct wal_lineage lineage;
     wal_each *each;
     void *argument;
@@ -28,15 +30,9 @@ struct walk {
     uint64_t capacity, have;
     struct wal_position at; /* behind the newest good record */
     struct wal_position proof;
-    uint64_t timestamp, records;
+    uint64_t timestamp, records, records_size;
     uint32_t chain;
 };
-
-static bool
-position_before(struct wal_position a, struct wal_position b)
-{
-    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
-}
 
 static int
 refuse(const struct walk *walk, int status, struct wal_position at, const char *what)
@@ -92,9 +88,9 @@ take_record(struct walk *walk, const struct wal_segment_header *header,
     if (size == UINT64_MAX || (mark && size != 0) || (!mark && size == 0))
         return refuse(walk, MSHM_CORRUPT, walk->at, "operations do not fit their record");
     struct wal_position proof = {record->durable_segment, record->durable_offset};
-    if (position_before(walk->at, proof))
+    if (wal_position_before(walk->at, proof))
         return refuse(walk, MSHM_CORRUPT, walk->at, "the durable mark lies ahead of its record");
-    if (position_before(walk->proof, proof))
+    if (wal_position_before(walk->proof, proof))
         walk->proof = proof;
     if (mark)
         return MSHM_OK;
@@ -132,20 +128,23 @@ walk_records(struct walk *walk, const struct wal_segment_header *header, uint64_
         walk->timestamp = record->timestamp;
         walk->chain = record->crc;
         walk->at.offset += size;
+        walk->records_size += size;
     }
     return MSHM_OK;
 }
 
-/* Does a valid record at or behind `from` of the loaded segment prove that `at` had been durable? */
+/* Does a valid record at or behind `from` of the loaded segment prove that `at` had been durable? What is left of the
+ * segment that was recycled into this one proves nothing: its checksums are seeded otherwise. */
 static bool
 loaded_proves(const struct walk *walk, const struct wal_segment_header *header, uint64_t from)
 {
     for (uint64_t offset = from; offset < walk->have; offset += WAL_ALIGNMENT) {
         const struct wal_record *record = (const struct wal_record *)(walk->bytes + offset);
-        if (wal_record_check(header, offset, record, walk->have - offset) == 0)
+        if (walk->have - offset < sizeof *record || record->magic != WAL_RECORD_MAGIC)
             continue;
         struct wal_position proof = {record->durable_segment, record->durable_offset};
-        if (position_before(walk->at, proof))
+        if (wal_position_before(walk->at, proof) &&
+            wal_record_check(header, offset, record, walk->have - offset) != 0)
             return true;
     }
     return false;
@@ -174,6 +173,16 @@ decide_end(struct walk *walk, uint32_t index)
     return MSHM_OK;
 }
 
+/* Where the walk of a segment begins. */
+static struct wal_position
+segment_begin(const struct walk *walk, uint32_t index)
+{
+    uint64_t number = walk->lineage.line[index]->number;
+    if (walk->from != NULL && number == walk->from->position.segment)
+        return walk->from->position;
+    return (struct wal_position){number, WAL_RECORDS_AT};
+}
+
 /* Walks one segment: MSHM_OK and *ended when the log ends in it. */
 static int
 walk_segment(struct walk *walk, uint32_t index, bool *ended)
@@ -182,9 +191,9 @@ walk_segment(struct walk *walk, uint32_t index, bool *ended)
     bool last = index + 1 == walk->lineage.line_count;
     const struct wal_segment_header *next = last ? NULL : &walk->lineage.line[index + 1]->header;
     uint64_t limit = last ? found->header.segment_size : next->continues_offset;
-    walk->at = (struct wal_position){found->number, WAL_RECORDS_AT};
+    walk->at = segment_begin(walk, index);
     if (found->header.first_of_incarnation)
-        walk->proof = walk->at;
+        walk->proof = (struct wal_position){found->number, WAL_RECORDS_AT};
     int status = wal_segment_load(walk->env, found, &walk->bytes, &walk->capacity, &walk->have);
     if (status != MSHM_OK)
         return refuse(walk, status, walk->at, "cannot be read");
@@ -199,13 +208,21 @@ walk_segment(struct walk *walk, uint32_t index, bool *ended)
     return MSHM_OK;
 }
 
-/* An end before the first record of a segment is the end of what this segment continues: the segment is dead. */
+static bool
+at_cut(const struct walk *walk, struct wal_position at)
+{
+    return walk->from != NULL && at.segment == walk->from->position.segment &&
+           at.offset == walk->from->position.offset;
+}
+
+/* An end before the first record of a segment is the end of what this segment continues: the segment is dead. The cut
+ * is the exception, because what it stands behind need not be there any more. */
 static void
 report_end(const struct walk *walk, uint32_t index, struct wal_end *end)
 {
     const struct wal_lineage *lineage = &walk->lineage;
     struct wal_position at = walk->at;
-    while (at.offset == WAL_RECORDS_AT) {
+    while (at.offset == WAL_RECORDS_AT && !at_cut(walk, at)) {
         const struct wal_segment_header *header = &lineage->line[index]->header;
         at = (struct wal_position){header->continues_segment, header->continues_offset};
         if (index-- == 0)
@@ -214,30 +231,46 @@ report_end(const struct walk *walk, uint32_t index, struct wal_end *end)
     end->next.timestamp = walk->timestamp;
     end->next.chain = walk->chain;
     end->next.end = at;
-    end->known_durable = position_before(at, walk->proof) ? at : walk->proof;
+    end->next.bytes = walk->records_size;
+    end->known_durable =
+        at_cut(walk, at) || wal_position_before(at, walk->proof) ? at : walk->proof;
     end->segments = lineage->line_count;
     end->first_segment = lineage->line[0]->number;
 }
 
+/* From here on all is as if the cut's record had just been taken; when nothing follows, that is the end. */
+static void
+begin_at_cut(struct walk *walk, const struct wal_from *from, struct wal_end *end)
+{
+    walk->from = from;
+    walk->timestamp = end->next.timestamp = from->timestamp;
+    walk->chain = end->next.chain = from->chain;
+    end->next.end = end->known_durable = from->position;
+    end->next.next_segment = from->position.segment + 1;
+}
+
 int
 wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-         const struct wal_from *from,
-         wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size)
+         const struct wal_from *from, wal_each *each, void *argument, struct wal_end *end,
+         char *why, size_t why_size)
 {
-    (void)from;
     struct walk walk = {
         .env = env, .each = each, .argument = argument, .why = why, .why_size = why_size};
     struct wal_end found = {.next = {.next_segment = 1}};
     memcpy(found.next.database_id, database_id, sizeof found.next.database_id);
-    int status = wal_lineage_init(&walk.lineage, env, database_id, why, why_size);
+    int status = wal_lineage_init(&walk.lineage, env, database_id, from, why, why_size);
     if (status != MSHM_OK)
         goto out;
+    if (from != NULL && from->timestamp != 0)
+        begin_at_cut(&walk, from, &found);
     const struct wal_lineage *lineage = &walk.lineage;
-    if (lineage->line_count == 0 && first_segment != 0) {
+    if (lineage->line_count == 0 && first_segment != 0 && walk.from == NULL) {
         status = refuse(&walk, MSHM_CORRUPT, (struct wal_position){first_segment, 0},
                         "missing, and so is every later segment");
         goto out;
     }
+    if (lineage->line_count > 0)
+        walk.proof.segment = lineage->line[0]->number; /* not even its header is known durable */
     bool ended = false;
     for (uint32_t i = 0; i < lineage->line_count && !ended; i++) {
         status = walk_segment(&walk, i, &ended);
@@ -246,7 +279,8 @@ wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_se
         if (ended)
             report_end(&walk, i, &found);
     }
-    if (lineage->found_count > 0)
+    if (lineage->found_count > 0 &&
+        lineage->found[lineage->found_count - 1].number >= found.next.next_segment)
         found.next.next_segment = lineage->found[lineage->found_count - 1].number + 1;
     found.records = walk.records;
     found.newest_incarnation = lineage->newest_incarnation;

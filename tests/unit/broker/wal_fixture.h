@@ -23,6 +23,7 @@ struct fixture {
     struct mshm_figures figures;
     uint64_t timestamp; /* newest staged */
     uint64_t incarnation;
+    struct wal_from cut; /* of the newest checkpoint; timestamp 0: none */
     /* what the last reading gave */
     uint64_t read_count, read_last;
     struct wal_end end;
@@ -158,10 +159,19 @@ static inline int
 fixture_read(struct fixture *fixture)
 {
     fixture->read_count = 0;
-    fixture->read_last = 0;
+    fixture->read_last = fixture->cut.timestamp;
     fixture->why[0] = '\0';
-    return wal_read(fixture->env, fixture_id, 0, NULL, fixture_each, fixture, &fixture->end, fixture->why,
-                    sizeof fixture->why);
+    return wal_read(fixture->env, fixture_id, 0, &fixture->cut, fixture_each, fixture,
+                    &fixture->end, fixture->why, sizeof fixture->why);
+}
+
+/* Where a checkpoint that is sealed now would let the log begin. */
+static inline struct wal_from
+fixture_tell(const struct fixture *fixture)
+{
+    struct wal_from cut = {.timestamp = fixture->timestamp};
+    wal_tell(fixture->wal, &cut.position, &cut.chain);
+    return cut;
 }
 
 /* The process dies; what is left is read, made durable and continued by a new incarnation. */
@@ -180,11 +190,12 @@ fixture_continue(struct fixture *fixture)
 {
     int status = wal_rewrite(fixture->env, &fixture->end);
     if (status == MSHM_OK)
-        status = wal_make_durable(fixture->env, 1, fixture->end.next.end.segment);
+        status = wal_make_durable(fixture->env, fixture->end.known_durable.segment,
+                                  fixture->end.next.end.segment);
     if (status == MSHM_OK)
         status = fixture_open(fixture, &fixture->end);
     if (status == MSHM_OK)
-        wal_remove_dead(fixture->env, fixture_id);
+        wal_remove_dead(fixture->env, fixture_id, &fixture->cut);
     return status;
 }
 

@@ -77,8 +77,8 @@ START_TEST(log_that_was_started_and_is_gone_is_refused)
     commit(1, true);
     ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
     segment_remove(1);
-    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, NULL, fixture_each, &fixture, &fixture.end,
-                              fixture.why, sizeof fixture.why),
+    ck_assert_int_eq(wal_read(fixture.env, fixture_id, 1, NULL, fixture_each, &fixture,
+                              &fixture.end, fixture.why, sizeof fixture.why),
                      MSHM_CORRUPT);
     ck_assert_str_ne(fixture.why, "");
 }
