@@ -403,6 +403,18 @@ sim_disk_sync_directory(struct sim_disk *disk, const char *directory)
     disk->change_count = kept;
 }
 
+int
+sim_disk_flip(struct sim_disk *disk, const char *name, uint64_t offset, unsigned bit)
+{
+    struct sim_inode *inode = sim_disk_find(disk, name);
+    if (inode == NULL)
+        return -ENOENT;
+    if (offset >= inode->size)
+        return -EINVAL;
+    sim_disk_rot(inode, offset, bit);
+    return 0;
+}
+
 /* --- life and death --- */
 
 struct sim_disk *

@@ -81,5 +81,7 @@ void sim_disk_write_back(struct sim_disk *disk);
 struct sim_disk *sim_disk_survivor(struct sim_disk *disk, bool power_cut);
 /* Flips one bit of what both cache and platters hold of a file. */
 void sim_disk_rot(struct sim_inode *inode, uint64_t offset, unsigned bit);
+/* The same by name: 0; -ENOENT; -EINVAL: the file ends before the offset. */
+int sim_disk_flip(struct sim_disk *disk, const char *name, uint64_t offset, unsigned bit);
 
 #endif

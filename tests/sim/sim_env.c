@@ -80,7 +80,7 @@ static void
 sim_close(void *context, struct env_file *file)
 {
     struct sim_env *sim = context;
-    assert(!file->busy || sim->dead);
+    assert((!file->busy && file->reads == 0) || sim->dead);
     for (size_t i = 0; i < SIM_FILES; i++)
         if (sim->files[i] == file)
             sim->files[i] = NULL;
@@ -97,19 +97,23 @@ sim_size(void *context, struct env_file *file)
     return result != 0 ? result : (int64_t)file->inode->size;
 }
 
-static int64_t
-sim_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
+int64_t
+sim_bytes_read(const struct env_file *file, uint64_t offset, void *to, size_t size)
 {
-    struct sim_env *sim = context;
-    int result = sim_call_begin(sim, SIM_CALL_READ);
-    if (result != 0)
-        return result;
     if (offset >= file->inode->size)
         return 0;
     if (size > file->inode->size - offset)
         size = file->inode->size - offset;
     memcpy(to, file->inode->cache + offset, size);
     return (int64_t)size;
+}
+
+static int64_t
+sim_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
+{
+    struct sim_env *sim = context;
+    int result = sim_call_begin(sim, SIM_CALL_READ);
+    return result != 0 ? result : sim_bytes_read(file, offset, to, size);
 }
 
 static int
@@ -326,6 +330,7 @@ sim_env_create(uint64_t seed)
                                   .file_map = sim_map,
                                   .file_unmap = sim_unmap,
                                   .file_append = sim_append,
+                                  .file_read_start = sim_read_start,
                                   .job_start = sim_job_start,
                                   .poll = sim_poll,
                                   .store_back = sim_store_back,
@@ -421,10 +426,7 @@ sim_env_advance(struct sim_env *sim, uint64_t ns)
 bool
 sim_env_busy(const struct sim_env *sim)
 {
-    for (int i = 0; i < SIM_OPERATIONS; i++)
-        if (sim->operations[i].kind != OPERATION_NONE)
-            return true;
-    return false;
+    return sim->operations_end > 0;
 }
 
 void

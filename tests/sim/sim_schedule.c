@@ -1,6 +1,7 @@
 /* sim_schedule.c - what is under way, and the virtual moments at which it goes on. */
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "sim/sim_env_parts.h"
 
@@ -19,10 +20,21 @@ operation_new(struct sim_env *sim, enum sim_operation_kind kind, uint64_t tag)
     while (slot < SIM_OPERATIONS && sim->operations[slot].kind != OPERATION_NONE)
         slot++;
     assert(slot < SIM_OPERATIONS);
+    if (slot == sim->operations_end)
+        sim->operations_end++;
     struct sim_operation *operation = &sim->operations[slot];
     *operation = (struct sim_operation){.kind = kind, .tag = tag};
     operation->due = sim->now + latency(sim, 30000);
     return operation;
+}
+
+static void
+operation_free(struct sim_env *sim, struct sim_operation *operation)
+{
+    *operation = (struct sim_operation){.kind = OPERATION_NONE};
+    while (sim->operations_end > 0 &&
+           sim->operations[sim->operations_end - 1].kind == OPERATION_NONE)
+        sim->operations_end--;
 }
 
 static uint64_t
@@ -52,6 +64,22 @@ sim_append(void *context, struct env_file *file, uint64_t offset, const void *fr
     (void)sim_call_begin(sim, 0);
 }
 
+/* The bytes arrive when the read ends; who looks earlier sees rubbish. */
+void
+sim_read_start(void *context, struct env_file *file, uint64_t offset, void *to, size_t size,
+               uint64_t tag)
+{
+    struct sim_env *sim = context;
+    struct sim_operation *operation = operation_new(sim, OPERATION_READ, tag);
+    operation->file = file;
+    operation->offset = offset;
+    operation->to = to;
+    operation->size = size;
+    operation->due = sim->now + latency(sim, 100000);
+    file->reads++;
+    memset(to, 0xa5, size);
+}
+
 void
 sim_job_start(void *context, int (*job)(void *argument), void *argument, uint64_t tag)
 {
@@ -74,6 +102,8 @@ append_write(struct sim_env *sim, struct sim_operation *operation)
     operation->result = size > 0 ? sim_call_begin(sim, SIM_CALL_WRITE) : 0;
     if (sim->dead)
         return;
+    if (operation->result == 0 && sim->full && operation->offset + size > inode->size)
+        operation->result = -ENOSPC;
     if (operation->result != 0) /* something may have gone through */
         size = sim_random_below(&sim->random, size + 1);
     sim_inode_write(inode, operation->offset, operation->from, size);
@@ -103,6 +133,18 @@ append_sync_end(struct sim_env *sim, struct sim_operation *operation)
     operation->phase = PHASE_ENDED;
 }
 
+static void
+read_end(struct sim_env *sim, struct sim_operation *operation)
+{
+    operation->result = sim_call_begin(sim, SIM_CALL_READ);
+    if (sim->dead)
+        return;
+    if (operation->result == 0)
+        operation->result =
+            sim_bytes_read(operation->file, operation->offset, operation->to, operation->size);
+    operation->phase = PHASE_ENDED;
+}
+
 /* The next step of what is under way. */
 static void
 operation_step(struct sim_env *sim, struct sim_operation *operation)
@@ -111,6 +153,10 @@ operation_step(struct sim_env *sim, struct sim_operation *operation)
         operation->result = operation->job(operation->argument);
         operation->phase = PHASE_ENDED;
         operation->due = sim->now + latency(sim, 100000);
+        return;
+    }
+    if (operation->kind == OPERATION_READ) {
+        read_end(sim, operation);
         return;
     }
     switch (operation->phase) {
@@ -135,7 +181,7 @@ static struct sim_operation *
 operation_due(struct sim_env *sim)
 {
     struct sim_operation *due = NULL;
-    for (int i = 0; i < SIM_OPERATIONS; i++) {
+    for (int i = 0; i < sim->operations_end; i++) {
         struct sim_operation *operation = &sim->operations[i];
         if (operation->kind == OPERATION_NONE || operation->due > sim->now)
             continue;
@@ -151,7 +197,7 @@ sim_poll(void *context, struct env_completion *completions, unsigned capacity)
     struct sim_env *sim = context;
     unsigned count = 0;
     sim->now += 200; /* a turn takes time, so that a loop that only polls gets on */
-    for (int i = 0; i < SIM_OPERATIONS && sim->dead && count < capacity; i++) {
+    for (int i = 0; i < sim->operations_end && sim->dead && count < capacity; i++) {
         if (sim->operations[i].kind == OPERATION_NONE || sim->operations[i].phase == PHASE_REPORTED)
             continue;
         sim->operations[i].phase = PHASE_REPORTED;
@@ -168,7 +214,9 @@ sim_poll(void *context, struct env_completion *completions, unsigned capacity)
         completions[count++] = (struct env_completion){operation->tag, operation->result};
         if (operation->kind == OPERATION_APPEND)
             operation->file->busy = false;
-        operation->kind = OPERATION_NONE;
+        if (operation->kind == OPERATION_READ)
+            operation->file->reads--;
+        operation_free(sim, operation);
     }
     return count;
 }
@@ -176,7 +224,7 @@ sim_poll(void *context, struct env_completion *completions, unsigned capacity)
 void
 sim_operations_tear(struct sim_env *sim)
 {
-    for (int i = 0; i < SIM_OPERATIONS; i++) {
+    for (int i = 0; i < sim->operations_end; i++) {
         struct sim_operation *operation = &sim->operations[i];
         if (operation->kind != OPERATION_APPEND || operation->phase != PHASE_WAITS)
             continue;
@@ -190,13 +238,13 @@ sim_operations_tear(struct sim_env *sim)
 void
 sim_operations_forget(struct sim_env *sim, const struct env_file *file)
 {
-    for (int i = 0; i < SIM_OPERATIONS; i++) {
+    for (int i = sim->operations_end; i-- > 0;) {
         struct sim_operation *operation = &sim->operations[i];
         bool append = operation->kind == OPERATION_APPEND;
-        if (file != NULL && (!append || operation->file != file))
+        if (file != NULL && operation->file != file)
             continue;
         if (append && (operation->snapshot.copies != NULL || operation->phase == PHASE_SYNCING))
             sim_sync_forget(operation->file->inode, &operation->snapshot);
-        *operation = (struct sim_operation){.kind = OPERATION_NONE};
+        operation_free(sim, operation);
     }
 }
