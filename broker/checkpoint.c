@@ -20,7 +20,8 @@ enum {
     RETRY_NS = 200 * 1000 * 1000, /* between two tries while the disk is full */
     DIRTY_SHARE = 4,              /* a checkpoint is due when this part of the cache is dirty */
     PRESSED_SHARE = 2,            /* commits wait when this part is dirty, sealed or kept */
-    BLIND_PAGES = 1 << 19,        /* pages with blind writes that make one due: their table is private memory */
+    BLIND_PAGES =
+        1 << 19, /* pages with blind writes that make one due: their table is private memory */
 };
 
 int
@@ -246,8 +247,7 @@ checkpoint_end(struct core *core)
     struct mshm_counters *counters = &core->figures->counters;
     mshm_counter_add(&counters->checkpoints, 1);
     AO_store(&counters->checkpoint_cut, checkpoint->cut.timestamp);
-    checkpoint->stage =
-        manifest_long(&core->manifest) ? CHECKPOINT_COLLECT : CHECKPOINT_IDLE;
+    checkpoint->stage = manifest_long(&core->manifest) ? CHECKPOINT_COLLECT : CHECKPOINT_IDLE;
     checkpoint->collect_next = 1;
     MACE_KILL_POINT("checkpoint:published");
 }

@@ -50,11 +50,10 @@ batch_pack(void *argument)
     for (uint32_t i = 0; i < batch->count; i++) {
         struct page_packed *result = &batch->results[i];
         place.offset = batch->offset + batch->size;
-        int status =
-            batch->freed[i]
-                ? freed_pack(core, &batch->sources[i], result)
-                : page_pack(&batch->sources[i], &batch->keep, &place, data_read, core->data,
-                            batch->bytes + batch->size, BATCH_BYTES - batch->size, result);
+        int status = batch->freed[i] ? freed_pack(core, &batch->sources[i], result)
+                                     : page_pack(&batch->sources[i], &batch->keep, &place,
+                                                 data_read, core->data, batch->bytes + batch->size,
+                                                 BATCH_BYTES - batch->size, result);
         if (status == MSHM_FULL && batch->size > 0)
             break;
         if (status == MSHM_NO_MEMORY || status == MSHM_IO || status == MSHM_FULL)
@@ -68,7 +67,6 @@ batch_pack(void *argument)
 }
 
 /* --- files --- */
-
 
 static int
 file_make(void *argument)
@@ -155,8 +153,8 @@ pack_start(struct core *core, bool *moved)
     for (unsigned i = 0; i < BATCHES; i++)
         if (checkpoint->batches[i].state >= BATCH_PACKED)
             before += checkpoint->batches[i].size;
-    uint32_t number = data_writing(core->data, (uint32_t)before + BATCH_BYTES, &batch->offset,
-                                   &batch->file);
+    uint32_t number =
+        data_writing(core->data, (uint32_t)before + BATCH_BYTES, &batch->offset, &batch->file);
     if (number == 0)
         return file_change(core, moved);
     batch->file_number = number;
@@ -191,10 +189,9 @@ write_start(struct core *core, bool *moved)
     }
     batch->state = BATCH_WRITING;
     checkpoint->writing = true;
-    core->env->file_append(core->env->context, batch->file, batch->offset, batch->bytes,
-                           batch->size, false,
-                           CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_WRITE +
-                               (uint64_t)(batch - checkpoint->batches));
+    core->env->file_append(
+        core->env->context, batch->file, batch->offset, batch->bytes, batch->size, false,
+        CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_WRITE + (uint64_t)(batch - checkpoint->batches));
 }
 
 int

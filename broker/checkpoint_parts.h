@@ -33,10 +33,10 @@ enum {
 };
 
 enum {
-    BATCH_PAGES = 256,       /* looked at by one job */
+    BATCH_PAGES = 256, /* looked at by one job */
     BATCH_BYTES = 1024 * 1024,
-    BATCHES = 2,             /* one is packed while the other one is written */
-    SLICE_PAGES = 8192,      /* gathered or published in one turn */
+    BATCHES = 2,        /* one is packed while the other one is written */
+    SLICE_PAGES = 8192, /* gathered or published in one turn */
 };
 
 /*   FREE --job started--> PACKING --job ended--> PACKED --append started--> WRITING --append ended--> FREE */
@@ -77,13 +77,13 @@ struct checkpoint {
     uint64_t catalogue_size, outcomes_size;
 
     struct batch batches[BATCHES];
-    uint32_t next;             /* first sealed page that no batch has */
-    uint32_t count;            /* sealed pages */
-    bool packing, writing;     /* one job, one append at a time: places in the file follow each other */
-    bool file_making;          /* a data file is being made */
-    uint32_t file_number;      /* that one's number */
-    bool file_unsynced;        /* the file being written has bytes that no sync has covered */
-    uint64_t written;          /* bytes, for the figures */
+    uint32_t next;         /* first sealed page that no batch has */
+    uint32_t count;        /* sealed pages */
+    bool packing, writing; /* one job, one append at a time: places in the file follow each other */
+    bool file_making;      /* a data file is being made */
+    uint32_t file_number;  /* that one's number */
+    bool file_unsynced;    /* the file being written has bytes that no sync has covered */
+    uint64_t written;      /* bytes, for the figures */
 
     struct manifest_page *pages;
     uint64_t page_count, page_capacity;
@@ -95,7 +95,7 @@ struct checkpoint {
     void *bytes; /* of the edit, or of the new manifest */
     uint64_t bytes_size;
     struct env_file *manifest_file; /* open for appending, NULL: not yet */
-    uint32_t *removals; /* files that the edit takes out of the manifest */
+    uint32_t *removals;             /* files that the edit takes out of the manifest */
     uint32_t removal_count;
 };
 

@@ -65,6 +65,9 @@ struct commit_queue {
         short_ns; /* since when commits wait for frames that brackets hold back; 0 = none does */
 };
 
+/* Posts an answer that stands outside the order of the commits. */
+static void commit_post(struct core *core, struct session *session, uint64_t sequence, int status);
+
 static int
 ring_init(struct commit_ring *ring)
 {
@@ -191,6 +194,99 @@ commit_plan(struct core *core, const struct mshm_request_copy *request, const st
                      catalogue_resolve, core->catalogue, plan);
 }
 
+/* --- waiting for pages --- */
+
+static void
+park_done(void *argument, struct pager_wait *wait)
+{
+    struct session *session = argument;
+    struct core *core = session->core;
+    session->parked = false;
+    session->park_status = wait->status;
+    core->sessions->parked--;
+    core->sessions->stirred = true;
+}
+
+void
+commits_unpark(struct core *core, struct session *session)
+{
+    if (!session->parked)
+        return;
+    pager_forget(core->pager, &session->park);
+    session->parked = false;
+    core->sessions->parked--;
+}
+
+/* The request stays in the ring until the pages that the plan missed are in memory. */
+static enum commit_verdict
+commit_park(struct core *core, struct session *session, int *status)
+{
+    const mshm_pid *pids;
+    uint32_t count = tree_missing(core->tree, &pids);
+    session->core = core;
+    session->park = (struct pager_wait){.done = park_done, .argument = session};
+    for (uint32_t i = 0; i < count; i++) {
+        int result = pager_want(core->pager, pids[i], &session->park);
+        if (result == MSHM_OK || result == MSHM_EXISTS)
+            continue;
+        pager_forget(core->pager, &session->park);
+        *status = result;
+        return COMMIT_REFUSED;
+    }
+    if (session->park.left == 0)
+        return COMMIT_HELD;
+    session->parked = true;
+    core->sessions->parked++;
+    return COMMIT_PARKED;
+}
+
+/* A PAGE_IN request that waits. */
+struct page_request {
+    struct pager_wait wait;
+    struct core *core;
+    struct session *session;
+    uint64_t sequence;
+};
+
+static void
+page_request_done(void *argument, struct pager_wait *wait)
+{
+    struct page_request *request = argument;
+    request->session->unanswered--;
+    commit_post(request->core, request->session, request->sequence, wait->status);
+    request->core->sessions->stirred = true;
+    free(request);
+}
+
+enum commit_verdict
+commits_page_in(struct core *core, struct session *session, const struct mshm_request_copy *copy,
+                int *status)
+{
+    mshm_pid pids[MSHM_MAX_PAGE_IN];
+    struct page_request *request = malloc(sizeof *request);
+    *status = MSHM_NO_MEMORY;
+    if (request == NULL)
+        return COMMIT_REFUSED;
+    *request = (struct page_request){
+        .wait = {.done = page_request_done, .argument = request},
+        .core = core,
+        .session = session,
+        .sequence = copy->sequence,
+    };
+    memcpy(pids, mshm_consumer_arena(&session->consumer, copy), copy->op_count * sizeof *pids);
+    for (uint64_t i = 0; i < copy->op_count; i++) {
+        if (pids[i] == 0 || pids[i] >= core->geometry.map_capacity)
+            continue;
+        int result = pager_want(core->pager, pids[i], &request->wait);
+        if (result != MSHM_OK && result != MSHM_EXISTS && request->wait.status == MSHM_OK)
+            request->wait.status = result;
+    }
+    session->unanswered++;
+    if (request->wait.left == 0)
+        page_request_done(request, &request->wait);
+    return COMMIT_TAKEN;
+}
+
 static void
 commit_enqueue(struct core *core, struct session *session, uint64_t sequence, enum commit_kind kind,
                bool sync)
@@ -232,6 +328,10 @@ static bool
 frames_come_back(struct core *core)
 {
     struct commit_queue *queue = core->commits;
+    if (core_make_room(core)) {
+        queue->short_ns = 0;
+        return true;
+    }
     if (!frames_pending(core->frames) && AO_load(&core->figures->counters.history_bytes) == 0) {
         queue->short_ns = 0;
         return false;
@@ -240,6 +340,15 @@ frames_come_back(struct core *core)
         queue->short_ns = core->now_ns;
     core->pressed = true; /* the loop comes back within a millisecond */
     return core->now_ns - queue->short_ns < SHORT_REVOKES * core->options.revoke_after_ns;
+}
+
+static bool
+ops_delete(const struct mshm_op *op, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++, op = mshm_op_next(op))
+        if (op->kind != MSHM_OP_DELETE && op->kind != MSHM_OP_DELETE_EXISTING)
+            return false;
+    return true;
 }
 
 /* `ops` is the log's staging memory: the only copy of what the client wrote, and the one that is logged. */
@@ -255,10 +364,14 @@ commit_carry_out(struct core *core, struct session *session,
     if (mshm_ops_validate(ops, request->arena_size, request->op_count, source) != MSHM_OK)
         return COMMIT_MALFORMED;
     *status = ops_check(core->catalogue, ops, request->op_count);
-    if (*status == MSHM_OK)
+    if (*status == MSHM_OK && core->short_of_clean && !ops_delete(ops, request->op_count))
+        *status = MSHM_FULL; /* only a disk with room could change that */
+    else if (*status == MSHM_OK)
         *status = commit_plan(core, request, ops, &plan);
-    if (*status == MSHM_FULL && frames_come_back(core))
-        return COMMIT_LATER;
+    if (*status == MSHM_BUSY)
+        return commit_park(core, session, status);
+    if (*status == MSHM_FULL && !core->short_of_clean && frames_come_back(core))
+        return COMMIT_HELD;
     if (*status != MSHM_OK)
         return COMMIT_REFUSED;
     core->commits->short_ns = 0;
@@ -275,9 +388,16 @@ commits_take(struct core *core, struct session *session, const struct mshm_reque
     if (request->kind == MSHM_REQUEST_SYNC)
         return commits_sync(core, session, request->sequence) == MSHM_OK ? COMMIT_TAKEN
                                                                          : COMMIT_LATER;
-    *status = commit_admit(core, session, request);
+    if (request->kind == MSHM_REQUEST_PAGE_IN)
+        return commits_page_in(core, session, request, status);
+    *status = session->park_status;
+    session->park_status = MSHM_OK;
+    if (*status == MSHM_OK)
+        *status = commit_admit(core, session, request);
     if (*status != MSHM_OK)
         return COMMIT_REFUSED;
+    if (core->slowed)
+        return COMMIT_HELD;
     if (!ring_reserve(&core->commits->commits))
         return COMMIT_LATER;
     void *ops = wal_stage(core->wal, request->arena_size, status);
@@ -395,22 +515,28 @@ refused_wake(struct core *core)
     return woken;
 }
 
-void
-commits_refuse(struct core *core, struct session *session, uint64_t sequence, int status)
+static void
+commit_post(struct core *core, struct session *session, uint64_t sequence, int status)
 {
     struct commit_queue *queue = core->commits;
     mshm_completion_post(session->segment, sequence, status, 0);
+    if (queue->refused_count == REFUSED_CAPACITY) {
+        mshm_full_fence(); /* see answer_wake */
+        mshm_counter_add(&core->figures->counters.wakes, refused_wake(core));
+    }
+    queue->refused[queue->refused_count++] = (struct refusal){session, sequence};
+}
+
+void
+commits_refuse(struct core *core, struct session *session, uint64_t sequence, int status)
+{
+    commit_post(core, session, sequence, status);
     MACE_KILL_POINT("core:refused");
     if (status == MSHM_CONFLICT)
         session->conflicts++;
     mshm_counter_add(status == MSHM_CONFLICT ? &core->figures->counters.conflicts
                                              : &core->figures->counters.refused,
                      1);
-    if (queue->refused_count == REFUSED_CAPACITY) {
-        mshm_full_fence(); /* see answer_wake */
-        mshm_counter_add(&core->figures->counters.wakes, refused_wake(core));
-    }
-    queue->refused[queue->refused_count++] = (struct refusal){session, sequence};
 }
 
 /* Makes every commit up to the queue's place `to` visible: after all their entries stand in the index. */

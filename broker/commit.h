@@ -10,9 +10,11 @@
 #include "sessions.h"
 
 enum commit_verdict {
-    COMMIT_TAKEN,    /* applied and queued, or waiting for a sync */
-    COMMIT_REFUSED,  /* to be answered with *status at once: commits_refuse */
-    COMMIT_LATER,    /* the log or the frames have no room now: leave it in the ring */
+    COMMIT_TAKEN,   /* applied and queued, or waiting for a sync */
+    COMMIT_REFUSED, /* to be answered with *status at once: commits_refuse */
+    COMMIT_LATER,   /* the log has no room now: leave it in the ring */
+    COMMIT_HELD, /* frames or clean memory are short: leave it in the ring, go on with other sessions */
+    COMMIT_PARKED,   /* the same, and the session waits until pages have been read that it needs */
     COMMIT_MALFORMED /* end the session */
 };
 
@@ -22,6 +24,11 @@ void commits_destroy(struct commit_queue *queue);
 /* Carries out a request that was peeked. Changes nothing but for COMMIT_TAKEN. */
 enum commit_verdict commits_take(struct core *core, struct session *session,
                                  const struct mshm_request_copy *request, int *status);
+/* Asks for the pages of a PAGE_IN request; answered when all have been read. */
+enum commit_verdict commits_page_in(struct core *core, struct session *session,
+                                    const struct mshm_request_copy *request, int *status);
+/* The session ends: what it waits for is of no interest any more. */
+void commits_unpark(struct core *core, struct session *session);
 /* Posts the answer of a request that was refused; the head has passed it. */
 void commits_refuse(struct core *core, struct session *session, uint64_t sequence, int status);
 

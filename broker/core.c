@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "checkpoint.h"
 #include "commit.h"
 #include "control.h"
 #include "core_parts.h"
@@ -22,14 +23,17 @@ enum {
     SURVEY_NS =
         250 * 1000 *
         1000, /* the same while snapshots are registered and nothing else happens: are they still? */
-    MARK_NS = 50 * 1000 * 1000, /* idle for that long: the log gets a durable mark */
-    TEND_LEAVES = 4,            /* per maintenance */
-    TIDY_LEAVES = 32,           /* the same, when nobody has committed for a while */
-    TIDY_NS = 5 * 1000 * 1000,  /* what a while is */
-    RESERVE_SHARE = 32,         /* part of the cache kept for deletes and housekeeping */
+    MARK_NS = 50 * 1000 * 1000,  /* idle for that long: the log gets a durable mark */
+    TEND_LEAVES = 4,             /* per maintenance */
+    TIDY_LEAVES = 32,            /* the same, when nobody has committed for a while */
+    TIDY_NS = 5 * 1000 * 1000,   /* what a while is */
+    RESERVE_SHARE = 32,          /* part of the cache kept for deletes and housekeeping */
+    FREE_SHARE = 16,             /* part of the cache that is kept free by eviction */
+    CHECK_TURNS = 32,            /* between two looks whether a checkpoint is due, while busy */
+    FRESH_NS = 10 * 1000 * 1000, /* a page that was read in stays at least that long */
 };
 
-enum { STOP_NOT, STOP_DRAINS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
+enum { STOP_NOT, STOP_DRAINS, STOP_CHECKPOINTS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
 
 void
 core_options_init(struct core_options *options)
@@ -39,6 +43,9 @@ core_options_init(struct core_options *options)
         .map_capacity = UINT64_C(1) << 22,
         .page_size = 8192,
         .segment_size = UINT64_C(64) << 20,
+        .data_file_size = UINT64_C(256) << 20,
+        .checkpoint_log_bytes = UINT64_C(1) << 30,
+        .checkpoint_interval_ns = UINT64_C(60) * 1000 * 1000 * 1000,
         .log_mapping = true,
         .max_sessions = MSHM_MAX_SESSIONS,
         .revoke_after_ns = UINT64_C(20) * 1000 * 1000,
@@ -93,6 +100,13 @@ frames_start(struct core *core)
 }
 
 static int
+pages_start(struct core *core)
+{
+    struct pages_options options = {.hints = core->options.hints, .fresh_ns = FRESH_NS};
+    return pages_create(&core->pages, &options, core->env, core->frames, &core->geometry);
+}
+
+static int
 index_start(struct core *core)
 {
     struct tree_options options = {
@@ -128,8 +142,10 @@ core_create(struct core **result, const struct core_options *options, const stru
         (status = sessions_create(&core->sessions, options->max_sessions)) != MSHM_OK ||
         (status = commits_create(&core->commits)) != MSHM_OK ||
         (status = snapshots_init(&core->snapshots)) != MSHM_OK ||
-        (status = frames_start(core)) != MSHM_OK || (status = index_start(core)) != MSHM_OK ||
-        (status = outcomes_create(&core->outcomes)) != MSHM_OK) {
+        (status = frames_start(core)) != MSHM_OK || (status = pages_start(core)) != MSHM_OK ||
+        (status = index_start(core)) != MSHM_OK ||
+        (status = outcomes_create(&core->outcomes)) != MSHM_OK ||
+        (status = checkpoint_create(core)) != MSHM_OK) {
         core_destroy(core);
         return status;
     }
@@ -144,9 +160,14 @@ core_destroy(struct core *core)
         return;
     if (core->wal != NULL)
         wal_close(core->wal);
+    checkpoint_close(core);
+    checkpoint_destroy(core->checkpoint);
+    pager_destroy(core->pager);
+    data_destroy(core->data);
     outcomes_destroy(core->outcomes);
     catalogue_destroy(core->catalogue);
     tree_destroy(core->tree);
+    pages_destroy(core->pages);
     frames_destroy(core->frames);
     snapshots_fini(&core->snapshots);
     commits_destroy(core->commits);
@@ -174,20 +195,42 @@ core_cache_short(const struct core *core)
 
 /* --- one turn ----------------------------------------------------------------------------------------------------- */
 
+static int
+completion_take(struct core *core, const struct env_completion *completion)
+{
+    uint64_t tag = completion->tag;
+    if (tag >= CORE_TAG_PAGER) {
+        pager_complete(core->pager, completion);
+        return MSHM_OK;
+    }
+    if (tag >= CORE_TAG_CHECKPOINT)
+        return checkpoint_complete(core, completion);
+    return wal_complete(core->wal, completion);
+}
+
+int
+core_completions(struct core *core, bool *moved)
+{
+    struct env_completion completions[COMPLETIONS];
+    unsigned count = core->env->poll(core->env->context, completions, COMPLETIONS);
+    int status = MSHM_OK;
+    for (unsigned i = 0; i < count && status == MSHM_OK; i++)
+        status = completion_take(core, &completions[i]);
+    if (moved != NULL && count > 0)
+        *moved = true;
+    if (pager_turn(core->pager) && moved != NULL)
+        *moved = true;
+    return status;
+}
+
 int
 core_log_turn(struct core *core, bool *moved)
 {
-    struct env_completion completions[COMPLETIONS];
     int status = wal_flush(core->wal);
-    if (wal_idle(core->wal))
+    if (status != MSHM_OK ||
+        (wal_idle(core->wal) && checkpoint_idle(core->checkpoint) && pager_idle(core->pager)))
         return status;
-    unsigned count = core->env->poll(core->env->context, completions, COMPLETIONS);
-    for (unsigned i = 0; i < count && status == MSHM_OK; i++)
-        if (completions[i].tag >= CORE_TAG_WAL && completions[i].tag < CORE_TAG_WAL + CORE_WAL_TAGS)
-            status = wal_complete(core->wal, &completions[i]);
-    if (moved != NULL && count > 0)
-        *moved = true;
-    return status;
+    return core_completions(core, moved);
 }
 
 /* The first failed write or sync ends the incarnation: what the disk holds now only a recovery can tell. Liveness says so
@@ -210,6 +253,54 @@ core_collect(void *argument)
     snapshots_collect(&core->snapshots, core->store, sessions_snapshots, core, core->now_ns);
 }
 
+/* --- memory ------------------------------------------------------------------------------------------------------- */
+
+/* Keeps a part of the cache free, so that nobody has to wait for a reader to leave a frame. */
+static void
+core_evict(struct core *core)
+{
+    uint64_t wanted = core->geometry.frames_size / FREE_SHARE;
+    uint64_t free_bytes = frames_available(core->frames);
+    if (free_bytes >= wanted)
+        return;
+    if (frames_pending(core->frames))
+        frames_reclaim(core->frames, false);
+    uint64_t coming = frames_available(core->frames) + frames_retired(core->frames);
+    if (coming < wanted)
+        pages_evict(core->pages, wanted - coming, core->now_ns);
+}
+
+bool
+core_make_room(struct core *core)
+{
+    struct pages_figures figures;
+    uint64_t evicted = pages_evict(core->pages, MSHM_MAX_FRAME * 4, core->now_ns);
+    core->pressed = true; /* the loop comes back within a millisecond */
+    frames_reclaim(core->frames, true);
+    if (evicted > 0)
+        return true;
+    pages_figures(core->pages, &figures);
+    if (checkpoint_stuck(core->checkpoint))
+        return false;
+    if (figures.dirty_bytes > 0)
+        checkpoint_request(core);
+    return figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes > 0;
+}
+
+/* Once a turn: whether commits have to wait until more of what they changed is on disk. */
+static void
+core_slow(struct core *core)
+{
+    core->slowed = core->short_of_clean = false;
+    if (!checkpoint_pressed(core))
+        return;
+    core->short_of_clean = checkpoint_stuck(core->checkpoint);
+    core->slowed = !core->short_of_clean;
+    core->pressed = true;
+    if (checkpoint_idle(core->checkpoint))
+        checkpoint_request(core);
+}
+
 static mshm_timestamp
 oldest_snapshot(const struct core *core)
 {
@@ -217,10 +308,32 @@ oldest_snapshot(const struct core *core)
 }
 
 static void
+pages_report(struct core *core)
+{
+    struct mshm_counters *counters = &core->figures->counters;
+    struct pages_figures figures;
+    uint64_t live = 0, total = 0;
+    pages_figures(core->pages, &figures);
+    AO_store(&counters->dirty_bytes, figures.dirty_bytes);
+    AO_store(&counters->sealed_bytes, figures.sealed_bytes + figures.kept_bytes);
+    AO_store(&counters->pages_resident, figures.resident_pages);
+    AO_store(&counters->evictions, figures.evictions);
+    for (uint32_t i = 0; i < data_count(core->data); i++) {
+        struct data_figures file;
+        data_describe(core->data, i, &file);
+        live += file.live;
+        total += file.total;
+    }
+    AO_store(&counters->data_live, live);
+    AO_store(&counters->data_total, total);
+}
+
+static void
 core_report(struct core *core)
 {
     struct mshm_counters *counters = &core->figures->counters;
     frames_report(core->frames, counters);
+    pages_report(core);
     AO_store(&counters->visible, core->visible);
     AO_store(&counters->snapshots, core->snapshots.count);
     AO_store(&counters->buckets, catalogue_count(core->catalogue));
@@ -243,6 +356,7 @@ core_maintain(struct core *core)
     core->expiry_ns = expiry == UINT64_MAX ? UINT64_MAX : core->now_ns + expiry;
     outcomes_expire(core->outcomes, core->now_ns - core->started_ns);
     sessions_look(core);
+    core_evict(core);
     core_report(core);
 }
 
@@ -276,7 +390,7 @@ mark_due_ns(const struct core *core)
 
 /* What can wait until the answers are out. Returns how long the host may sleep. */
 static uint64_t
-core_housekeeping(struct core *core)
+core_housekeeping(struct core *core, uint64_t due_ns)
 {
     uint64_t maintain = maintain_due_ns(core);
     if (maintain == 0) {
@@ -289,7 +403,8 @@ core_housekeeping(struct core *core)
         core->unmarked = false;
         mark = UINT64_MAX;
     }
-    return maintain < mark ? maintain : mark;
+    uint64_t wait = maintain < mark ? maintain : mark;
+    return wait < due_ns ? wait : due_ns;
 }
 
 /* An orderly stop, after the rings are drained: a sync, then the mark that lets a recovery find the end at once. */
@@ -300,6 +415,13 @@ core_stop_turn(struct core *core)
         if (!sessions_drained(core) || !commits_idle(core->commits))
             return;
         MACE_KILL_POINT("core:stopping");
+        core->stop_ticket = checkpoint_request(core);
+        core->stop_stage = STOP_CHECKPOINTS;
+    } else if (core->stop_stage == STOP_CHECKPOINTS) {
+        bool done = checkpoint_done(core->checkpoint) >= core->stop_ticket &&
+                    checkpoint_idle(core->checkpoint);
+        if (!done && !checkpoint_stuck(core->checkpoint))
+            return; /* without room for it the log alone has to do */
         core->stop_ticket = wal_sync_request(core->wal);
         core->stop_stage = STOP_SYNCS;
     } else if (core->stop_stage == STOP_SYNCS) {
@@ -308,7 +430,7 @@ core_stop_turn(struct core *core)
         wal_mark(core->wal);
         core->unmarked = false;
         core->stop_stage = STOP_MARKS;
-    } else if (wal_idle(core->wal)) {
+    } else if (wal_idle(core->wal) && pager_idle(core->pager)) {
         core->stop_stage = STOP_DONE;
         core->stopped = true;
     }
@@ -324,6 +446,7 @@ core_serve(struct core *core, bool *done)
     if (core->sessions->controls_waiting > 0)
         *done = control_retry(core) || *done;
     mshm_timestamp applied = core->applied;
+    core_slow(core);
     *done = sessions_drain(core) || *done;
     if (core->applied != applied) {
         core->committed_ns = core->now_ns;
@@ -353,7 +476,14 @@ core_step(struct core *core, uint64_t *wait_ns)
         return true;
     }
     done = sessions_settle(core) || done;
-    *wait_ns = core_housekeeping(core);
+    uint64_t due_ns = UINT64_MAX;
+    bool look = !done || !checkpoint_idle(core->checkpoint) || ++core->turns % CHECK_TURNS == 0;
+    if (look && checkpoint_turn(core, &done, &due_ns) != MSHM_OK) {
+        core_poison(core);
+        return true;
+    }
+    core_evict(core);
+    *wait_ns = core_housekeeping(core, due_ns);
     unsigned stage = core->stop_stage;
     if (core->stopping)
         core_stop_turn(core);

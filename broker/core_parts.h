@@ -57,6 +57,9 @@ struct core {
     bool pressed;     /* the last maintenance left work: come back within a millisecond */
     bool pruning;     /* leaves with history are being rebuilt after an expiry */
     bool unmarked;    /* commits since the last wal_mark */
+    uint64_t turns;   /* with work, for what is looked at now and then */
+    bool slowed;         /* too much memory waits to be written: commits wait, too */
+    bool short_of_clean; /* the same, and the disk is full: only deletes are taken */
     bool replaying;   /* recovery applies the log */
     bool stopping, stopped, poisoned;
 };
@@ -75,6 +78,9 @@ enum {
 int core_log_turn(struct core *core, bool *moved);
 /* Takes completions and hands them to whom they belong. MSHM_OK or MSHM_IO (poison). *moved (may be NULL) as above. */
 int core_completions(struct core *core, bool *moved);
+/* Frames are short: takes what can be had from clean pages, or sees to it that pages become clean. True: it helps; try again in
+ * a moment. */
+bool core_make_room(struct core *core);
 /* Collects the registered snapshots anew; a tree_collect. */
 void core_collect(void *core);
 

@@ -56,7 +56,7 @@ sessions_destroy(struct sessions *sessions)
 static int
 session_available(const struct session *session)
 {
-    if (session->state == SESSION_DRAINED)
+    if (session->state == SESSION_DRAINED || session->parked)
         return 0;
     int pending = mshm_consumer_pending(&session->consumer);
     uint64_t allowed = session->limit - session->consumer.head;
@@ -131,7 +131,7 @@ core_sleep(struct core *core)
         AO_store(&sessions->active[i]->segment->asleep, 1);
     mshm_full_fence(); /* pairs with the fence between a client's publish of tail and its load of asleep */
     for (uint32_t i = 0; i < sessions->active_count && !sessions->blocked; i++) {
-        if (session_available(sessions->active[i]) != 0) {
+        if (!sessions->active[i]->held && session_available(sessions->active[i]) != 0) {
             core_awake(core);
             return false;
         }
@@ -162,7 +162,8 @@ request_prefetch(const struct session *session, const struct mshm_request_copy *
                        1);
 }
 
-/* One request. False: the log has no room, come back to this session first. */
+/* One request. False: the log has no room, come back to this session first. A session that waits for memory or pages gives
+ * up the rest of its turn. */
 static bool
 session_take(struct core *core, struct session *session, struct budget *budget)
 {
@@ -176,6 +177,12 @@ session_take(struct core *core, struct session *session, struct budget *budget)
     switch (commits_take(core, session, &request, &status)) {
     case COMMIT_LATER:
         return false;
+    case COMMIT_HELD:
+        session->held = true;
+        core->sessions->held++;
+        return true;
+    case COMMIT_PARKED:
+        return true;
     case COMMIT_MALFORMED:
         sessions_fail(core, session, "malformed operations");
         return true;
@@ -198,6 +205,7 @@ static void
 session_drained(struct core *core, struct session *session)
 {
     session->state = SESSION_DRAINED;
+    commits_unpark(core, session);
     for (uint32_t i = 0; i < MSHM_MAX_LANES; i++)
         AO_store_release(&session->segment->expired[i], UINT64_MAX);
     core->sessions->stirred = true;
@@ -301,14 +309,15 @@ session_drain(struct core *core, uint32_t at, struct budget *turn)
     int available = session_available(session);
     if (available < 0)
         sessions_fail(core, session, "impossible ring index");
-    if (available == 0 && session->state == SESSION_DRAINING)
+    if (available == 0 && session->state == SESSION_DRAINING && !session->parked)
         session_drained(core, session);
     if (available <= 0)
         return true;
     session->active_ns = core->now_ns;
     bool room = true;
     for (; available > 0 && room && budget.requests > 0 && budget.bytes > 0 &&
-           session->unanswered < MSHM_RING_CAPACITY && session->state != SESSION_DRAINED;
+           session->unanswered < MSHM_RING_CAPACITY && session->state != SESSION_DRAINED &&
+           !session->held && !session->parked;
          available--) {
         if (sessions->ahead == 0)
             sessions->ahead = sessions_ahead(core, at, available);
@@ -327,6 +336,9 @@ sessions_drain(struct core *core)
     struct budget turn = {.requests = TURN_REQUESTS, .bytes = TURN_BYTES};
     uint32_t count = sessions->active_count, served = 0;
     sessions->blocked = false;
+    for (uint32_t i = 0; sessions->held > 0 && i < count; i++)
+        sessions->active[i]->held = false;
+    sessions->held = 0;
     if (count == 0)
         return false;
     sessions->ahead = 0;
@@ -504,7 +516,7 @@ bool
 sessions_drained(const struct core *core)
 {
     const struct sessions *sessions = core->sessions;
-    if (sessions->controls_waiting > 0)
+    if (sessions->controls_waiting > 0 || sessions->parked > 0)
         return false;
     for (uint32_t i = 0; i < sessions->count; i++)
         if (session_available(sessions->table[i]) != 0)

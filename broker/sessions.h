@@ -48,6 +48,11 @@ struct session {
     enum session_state state;
     bool asleep; /* not among sessions.active */
     bool bye;    /* BYE is to be answered when the session is freed */
+    bool held;   /* its next request waits for memory: it is not looked at again in this turn */
+    bool parked; /* its next request waits for pages: it is not looked at until they are there */
+    int park_status;          /* how that ended; not MSHM_OK: the answer of the request */
+    struct pager_wait park;
+    struct core *core; /* of a session that is parked */
     uint32_t flags;
     uint32_t lanes_high; /* never shrinks, at most MSHM_MAX_LANES */
     void *handle;
@@ -67,6 +72,8 @@ struct sessions {
     uint32_t ending;           /* sessions that are not LIVE */
     uint32_t controls_waiting; /* in CONTROL_WAITS_FOR_LOG */
     uint64_t newest_number;
+    uint32_t held;   /* sessions that wait for memory */
+    uint32_t parked; /* sessions that wait for pages */
     bool blocked; /* the log had no room in the last turn: its completion goes on */
     bool stirred; /* something arrived since the last turn began: do not sleep */
 };

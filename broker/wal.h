@@ -95,8 +95,10 @@ struct wal_end {
     /* The newest proof: a durable mark, the start of an incarnation, or the end itself when nothing follows the cut. */
     struct wal_position known_durable;
 };
+/* end: just behind the record. */
 typedef int wal_each(void *argument, const struct wal_segment_header *segment,
-                     const struct wal_record *record, const void *ops, uint64_t ops_size);
+                     const struct wal_record *record, const void *ops, uint64_t ops_size,
+                     struct wal_position end);
 /* Where a checkpoint lets the log begin: what wal_tell said at its cut. */
 struct wal_from {
     uint64_t timestamp; /* 0: there is no checkpoint */

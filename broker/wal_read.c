@@ -98,8 +98,11 @@ take_record(struct walk *walk, const struct wal_segment_header *header,
     if (mshm_ops_validate(record + 1, size, count, MSHM_OPS_LOG) != MSHM_OK)
         return refuse(walk, MSHM_CORRUPT, walk->at, "malformed operations");
     walk->records++;
-    return walk->each != NULL ? walk->each(walk->argument, header, record, record + 1, size)
-                              : MSHM_OK;
+    if (walk->each == NULL)
+        return MSHM_OK;
+    struct wal_position end = walk->at;
+    end.offset += record->size;
+    return walk->each(walk->argument, header, record, record + 1, size, end);
 }
 
 static bool

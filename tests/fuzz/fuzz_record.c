@@ -20,8 +20,9 @@ static const uint8_t id[16] = "fuzz";
 /* What is handed on must be good operations: every byte of them is looked at. */
 static int
 look(void *argument, const struct wal_segment_header *segment, const struct wal_record *record,
-     const void *ops, uint64_t ops_size)
+     const void *ops, uint64_t ops_size, struct wal_position end)
 {
+    (void)end;
     uint64_t *sum = argument;
     const struct mshm_op *op = ops;
     uint32_t count = record->op_count_flags & WAL_OP_COUNT_MASK;

@@ -154,13 +154,11 @@ __wrap_wal_rewrite(const struct env *env, const struct wal_end *end)
 }
 
 int __real_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-                    const struct wal_from *from,
-                    wal_each *each, void *argument, struct wal_end *end, char *why,
-                    size_t why_size);
+                    const struct wal_from *from, wal_each *each, void *argument,
+                    struct wal_end *end, char *why, size_t why_size);
 int __wrap_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-                    const struct wal_from *from,
-                    wal_each *each, void *argument, struct wal_end *end, char *why,
-                    size_t why_size);
+                    const struct wal_from *from, wal_each *each, void *argument,
+                    struct wal_end *end, char *why, size_t why_size);
 
 struct early {
     wal_each *each;
@@ -170,39 +168,47 @@ struct early {
 
 static int
 early_count(void *argument, const struct wal_segment_header *segment,
-            const struct wal_record *record, const void *ops, uint64_t ops_size)
+            const struct wal_record *record, const void *ops, uint64_t ops_size,
+            struct wal_position end)
 {
-    (void)segment, (void)record, (void)ops, (void)ops_size;
+    (void)segment, (void)record, (void)ops, (void)ops_size, (void)end;
     ((struct early *)argument)->records++;
     return 0;
 }
 
 static int
 early_each(void *argument, const struct wal_segment_header *segment,
-           const struct wal_record *record, const void *ops, uint64_t ops_size)
+           const struct wal_record *record, const void *ops, uint64_t ops_size,
+           struct wal_position end)
 {
     struct early *early = argument;
     if (++early->seen == early->records && early->records % 5 == 0)
         return 0;
-    return early->each(early->argument, segment, record, ops, ops_size);
+    return early->each(early->argument, segment, record, ops, ops_size, end);
 }
 
 int
 __wrap_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-                    const struct wal_from *from,
-                wal_each *each, void *argument, struct wal_end *end, char *why, size_t why_size)
+                const struct wal_from *from, wal_each *each, void *argument, struct wal_end *end,
+                char *why, size_t why_size)
 {
     struct early early = {each, argument, 0, 0};
     if (planted != BUG_REPLAY_STOPS_EARLY)
-        return __real_wal_read(env, database_id, first_segment, from, each, argument, end, why, why_size);
-    (void)__real_wal_read(env, database_id, first_segment, from, early_count, &early, end, why, why_size);
-    return __real_wal_read(env, database_id, first_segment, from, early_each, &early, end, why, why_size);
+        return __real_wal_read(env, database_id, first_segment, from, each, argument, end, why,
+                               why_size);
+    (void)__real_wal_read(env, database_id, first_segment, from, early_count, &early, end, why,
+                          why_size);
+    return __real_wal_read(env, database_id, first_segment, from, early_each, &early, end, why,
+                           why_size);
 }
 
-int __real_manifest_store(const struct env *env, struct manifest *manifest, const struct manifest_edit *edit);
-int __wrap_manifest_store(const struct env *env, struct manifest *manifest, const struct manifest_edit *edit);
+int __real_manifest_store(const struct env *env, struct manifest *manifest,
+                          const struct manifest_edit *edit);
+int __wrap_manifest_store(const struct env *env, struct manifest *manifest,
+                          const struct manifest_edit *edit);
 int
-__wrap_manifest_store(const struct env *env, struct manifest *manifest, const struct manifest_edit *edit)
+__wrap_manifest_store(const struct env *env, struct manifest *manifest,
+                      const struct manifest_edit *edit)
 {
     if (planted == BUG_MANIFEST_NOT_STORED && manifest->incarnation > 1)
         return 0;

@@ -27,6 +27,12 @@
     X(data_live, bytes, GAUGE, "bytes of data files that are in use")                           \
     X(data_total, bytes, GAUGE, "bytes of data files")                                          \
     X(pages_corrupt, count, COUNTER, "pages found damaged on disk")                             \
+    X(dirty_bytes, bytes, GAUGE, "bytes of frames that are not on disk yet")                    \
+    X(sealed_bytes, bytes, GAUGE, "bytes of frames that the checkpoint under way holds")        \
+    X(pages_resident, count, GAUGE, "pages in memory")                                          \
+    X(evictions, count, COUNTER, "pages that left memory")                                      \
+    X(page_reads, count, COUNTER, "pages read in")                                              \
+    X(blind_writes, count, COUNTER, "writes to leaves that were not in memory")                 \
     X(cache_size, bytes, GAUGE, "bytes of frames configured")                                   \
     X(cache_backed, bytes, GAUGE, "bytes of frames backed by memory")                           \
     X(cache_used, bytes, GAUGE, "bytes of frames in use, retired ones included")                \

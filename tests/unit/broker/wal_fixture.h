@@ -139,12 +139,13 @@ fixture_commit(struct fixture *fixture, bool sync)
 
 static inline int
 fixture_each(void *argument, const struct wal_segment_header *segment,
-             const struct wal_record *record, const void *ops, uint64_t ops_size)
+             const struct wal_record *record, const void *ops, uint64_t ops_size,
+             struct wal_position end)
 {
     struct fixture *fixture = argument;
     const struct mshm_op *op = ops;
     uint64_t key;
-    (void)segment;
+    (void)segment, (void)end;
     memcpy(&key, mshm_op_key(op), sizeof key);
     if (record->timestamp != fixture->read_last + 1 || key != record->timestamp ||
         op->value_size != fixture_value_size(key) || op->key_size != sizeof key ||

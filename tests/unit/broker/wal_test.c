@@ -169,9 +169,10 @@ commit_large(uint32_t count)
 
 static int
 count_records(void *argument, const struct wal_segment_header *segment,
-              const struct wal_record *record, const void *ops, uint64_t ops_size)
+              const struct wal_record *record, const void *ops, uint64_t ops_size,
+              struct wal_position end)
 {
-    (void)segment, (void)record, (void)ops, (void)ops_size;
+    (void)segment, (void)record, (void)ops, (void)ops_size, (void)end;
     ++*(uint64_t *)argument;
     return MSHM_OK;
 }
