@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "checkpoint.h"
 #include "commit.h"
 #include "mshm/status.h"
 
@@ -159,6 +160,38 @@ control_sync(struct core *core, struct session *session)
 }
 
 static void
+control_checkpoint(struct core *core, struct session *session)
+{
+    session->checkpoint = checkpoint_request(core);
+    session->control.state = CONTROL_WAITS_FOR_CHECKPOINT;
+    core->sessions->checkpoints_waiting = true;
+}
+
+void
+control_checkpoints(struct core *core)
+{
+    struct sessions *sessions = core->sessions;
+    uint64_t done = checkpoint_done(core->checkpoint);
+    bool stuck = checkpoint_stuck(core->checkpoint), waiting = false;
+    if (!sessions->checkpoints_waiting)
+        return;
+    for (uint32_t i = 0; i < sessions->count; i++) {
+        struct session *session = sessions->table[i];
+        if (session->control.state != CONTROL_WAITS_FOR_CHECKPOINT)
+            continue;
+        if (core->poisoned)
+            control_reply(core, session, MSHM_IO);
+        else if (done >= session->checkpoint)
+            control_reply(core, session, MSHM_OK);
+        else if (stuck)
+            control_reply(core, session, MSHM_FULL);
+        else
+            waiting = true;
+    }
+    sessions->checkpoints_waiting = waiting;
+}
+
+static void
 control_lookup(struct core *core, struct session *session)
 {
     struct mshm_lookup *lookup = &session->control.message.lookup;
@@ -204,7 +237,7 @@ static const struct control_kind control_kinds[] = {
     [MSHM_MESSAGE_BUCKET_LIST] = {sizeof(struct mshm_bucket_message), control_list},
     [MSHM_MESSAGE_ARENA_GROW] = {sizeof(struct mshm_value_message), control_arena},
     [MSHM_MESSAGE_SYNC] = {sizeof(struct mshm_message), control_sync},
-    [MSHM_MESSAGE_CHECKPOINT] = {sizeof(struct mshm_message), control_sync},
+    [MSHM_MESSAGE_CHECKPOINT] = {sizeof(struct mshm_message), control_checkpoint},
     [MSHM_MESSAGE_LOOKUP] = {sizeof(struct mshm_lookup), control_lookup},
     [MSHM_MESSAGE_SESSIONS] = {sizeof(struct mshm_value_message), control_sessions},
     [MSHM_MESSAGE_BYE] = {sizeof(struct mshm_message), control_bye},

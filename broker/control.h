@@ -9,6 +9,8 @@
 int control_message(struct core *core, struct session *session, const void *message, size_t size);
 /* Tries again what found the log busy. True when one went on. */
 bool control_retry(struct core *core);
+/* Answers those who wait for a checkpoint that has ended (or cannot end: FULL). */
+void control_checkpoints(struct core *core);
 /* Sends the reply that stands in session->control, with `status`, and makes the session ready for the next request. */
 void control_reply(struct core *core, struct session *session, int status);
 

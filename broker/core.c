@@ -244,6 +244,7 @@ core_poison(struct core *core)
                    "a write or sync of the log failed: nothing more is acknowledged");
     commits_poison(core);
     control_retry(core);
+    control_checkpoints(core);
 }
 
 void
@@ -456,6 +457,7 @@ core_serve(struct core *core, bool *done)
     if (status != MSHM_OK)
         return status;
     *done = commits_publish(core) || *done;
+    control_checkpoints(core);
     if (core->applied != applied) /* while the clients read their answers */
         core->pressed = tree_tend(core->tree, 1) || core->pressed;
     return MSHM_OK;

@@ -10,6 +10,7 @@
 
 #include "events.h"
 #include "host.h"
+#include "page_format.h"
 #include "host_clock.h"
 #include "host_memory.h"
 #include "host_status.h"
@@ -116,6 +117,13 @@ start_core(struct host *host, char *why, size_t why_size)
         core.page_size = options->page_size;
     if (options->segment_size != 0)
         core.segment_size = options->segment_size;
+    if (options->data_file_size != 0)
+        core.data_file_size = options->data_file_size < DATA_MAX_FILE_SIZE ? options->data_file_size
+                                                                           : DATA_MAX_FILE_SIZE;
+    if (options->checkpoint_log != 0)
+        core.checkpoint_log_bytes = options->checkpoint_log;
+    if (options->checkpoint_interval_ms != 0)
+        core.checkpoint_interval_ns = options->checkpoint_interval_ms * HOST_MILLISECOND_NS;
     uint64_t size = core_store_size(&core);
     int status = mshm_segment_create(&host->store, "mace-store", size, MSHM_SEGMENT_STORE,
                                      options->huge_pages);
@@ -124,6 +132,7 @@ start_core(struct host *host, char *why, size_t why_size)
                                      MSHM_SEGMENT_SHARED, MSHM_HUGE_PAGES_OFF);
     if (status == MSHM_OK)
         status = mshm_segment_back(&host->hints, 0, host->hints.size);
+    core.hints = host->hints.base;
     if (status == MSHM_OK)
         status = core_create(&host->core, &core, &host->env, host->store.base);
     if (status != MSHM_OK)

@@ -29,6 +29,9 @@ enum options_key {
     KEY_NO_CREATE,
     KEY_NO_LOG_MAPPING,
     KEY_SEGMENT_SIZE,
+    KEY_DATA_FILE_SIZE,
+    KEY_CHECKPOINT_LOG,
+    KEY_CHECKPOINT_INTERVAL,
     KEY_READY_FD,
 };
 
@@ -47,6 +50,10 @@ static const struct argp_option options_table[] = {
      "Leave when nobody was attached for so long (default: 0, never)", 3},
     {"snapshot-max-age", KEY_SNAPSHOT_MAX_AGE, "MS", 0,
      "Expire snapshots older than this (default: 0, never by age)", 3},
+    {"checkpoint-log", KEY_CHECKPOINT_LOG, "SIZE", 0,
+     "Take a checkpoint when so much log was written since the last one (default: 1G)", 3},
+    {"checkpoint-interval", KEY_CHECKPOINT_INTERVAL, "MS", 0,
+     "Take one after so long when anything was committed (default: 60000)", 3},
     {"log", KEY_LOG, "FILE", 0, "Append events to FILE instead of standard error", 4},
     {"verbose", KEY_VERBOSE, NULL, 0, "Report small events, too", 4},
     {"foreground", KEY_FOREGROUND, NULL, 0, "Stay in the foreground (always so)", 5},
@@ -57,6 +64,7 @@ static const struct argp_option options_table[] = {
     {"no-create", KEY_NO_CREATE, NULL, OPTION_HIDDEN, NULL, 0},
     {"no-log-mapping", KEY_NO_LOG_MAPPING, NULL, OPTION_HIDDEN, NULL, 0},
     {"segment-size", KEY_SEGMENT_SIZE, "SIZE", OPTION_HIDDEN, NULL, 0},
+    {"data-file-size", KEY_DATA_FILE_SIZE, "SIZE", OPTION_HIDDEN, NULL, 0},
     {"ready-fd", KEY_READY_FD, "N", OPTION_HIDDEN, NULL, 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
@@ -281,6 +289,13 @@ options_key(int key, char *text, struct argp_state *state)
         return options_bytes(parse, "cache", text, UINT64_C(1) << 20, &options->cache_size);
     case KEY_SEGMENT_SIZE:
         return options_bytes(parse, "segment-size", text, 64 << 10, &options->segment_size);
+    case KEY_DATA_FILE_SIZE:
+        return options_bytes(parse, "data-file-size", text, 2 << 20, &options->data_file_size);
+    case KEY_CHECKPOINT_LOG:
+        return options_bytes(parse, "checkpoint-log", text, 64 << 10, &options->checkpoint_log);
+    case KEY_CHECKPOINT_INTERVAL:
+        return options_range(parse, "checkpoint-interval", text, 10, 1, UINT32_MAX,
+                             &options->checkpoint_interval_ms);
     case KEY_PAGE_SIZE:
         return options_page_size(parse, text);
     case KEY_MODE:

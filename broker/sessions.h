@@ -25,6 +25,7 @@ struct lane_watch {
 enum control_state {
     CONTROL_NONE,
     CONTROL_WAITS_FOR_LOG, /* a change of the catalogue that found the log busy: tried again each turn */
+    CONTROL_WAITS_FOR_CHECKPOINT,
     CONTROL_WAITS,         /* queued in commit order, or behind a sync */
 };
 struct control {
@@ -59,6 +60,7 @@ struct session {
     uint64_t number, uid, pid, attached_ns;
     uint64_t commits, conflicts;
     struct control control;
+    uint64_t checkpoint; /* that the control request waits for */
     struct lane_watch watch[MSHM_MAX_LANES];
 };
 
@@ -72,6 +74,7 @@ struct sessions {
     uint32_t ending;           /* sessions that are not LIVE */
     uint32_t controls_waiting; /* in CONTROL_WAITS_FOR_LOG */
     uint64_t newest_number;
+    bool checkpoints_waiting; /* some session may be in CONTROL_WAITS_FOR_CHECKPOINT */
     uint32_t held;   /* sessions that wait for memory */
     uint32_t parked; /* sessions that wait for pages */
     bool blocked; /* the log had no room in the last turn: its completion goes on */
