@@ -1,12 +1,17 @@
 /* host_posix.c - appends by system calls on one thread. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "host_append.h"
+#include "host_clock.h"
 #include "host_io.h"
+#include "host_sched.h"
+
+enum { LINGER_NS = 20 * 1000 }; /* after an append */
 
 struct posix_item {
     struct posix_item *next;
@@ -20,6 +25,8 @@ struct posix_io {
     pthread_cond_t changed;
     struct posix_item *first, **last; /* under the lock */
     bool closing;                     /* under the lock */
+    AO_t
+        called; /* 1: there is an item, or the end; written under the lock, looked at without it as a hint */
     struct host_done done;
 };
 
@@ -41,16 +48,33 @@ posix_step(struct host_append *append)
     host_append_answer(append, written, synced);
 }
 
+/* A client that was answered asks for the next sync at once, and waking this thread would cost a good part of it. */
+static void
+posix_linger(struct posix_io *io)
+{
+    uint64_t until_ns = host_clock_ns() + LINGER_NS;
+
+    while (AO_load(&io->called) == 0 && host_clock_ns() < until_ns)
+        sched_yield();
+}
+
 static void *
 posix_thread(void *argument)
 {
     struct posix_io *io = argument;
 
     prctl(PR_SET_NAME, "mace-io");
+    host_sched_short();
     pthread_mutex_lock(&io->lock);
     for (;;) {
+        if (io->first == NULL && !io->closing) {
+            pthread_mutex_unlock(&io->lock);
+            posix_linger(io);
+            pthread_mutex_lock(&io->lock);
+        }
         while (io->first == NULL && !io->closing)
             pthread_cond_wait(&io->changed, &io->lock);
+        AO_store(&io->called, 0);
         struct posix_item *item = io->first;
         if (item == NULL)
             break;
@@ -96,8 +120,10 @@ posix_append(struct host_io *base, int fd, uint64_t offset, const void *from, si
     pthread_mutex_lock(&io->lock);
     *io->last = item;
     io->last = &item->next;
-    pthread_cond_signal(&io->changed);
+    AO_store(&io->called, 1);
     pthread_mutex_unlock(&io->lock);
+    pthread_cond_signal(
+        &io->changed); /* after the unlock: the thread would wake into a wait for the lock */
 }
 
 static unsigned
@@ -119,6 +145,7 @@ posix_close(struct host_io *base)
 
     pthread_mutex_lock(&io->lock);
     io->closing = true;
+    AO_store(&io->called, 1);
     pthread_cond_signal(&io->changed);
     pthread_mutex_unlock(&io->lock);
     pthread_join(io->thread, NULL);
