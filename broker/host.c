@@ -107,7 +107,7 @@ host_init(struct host *host, const struct options *options)
     host->directory.fd = -1;
     host->files.directory = -1;
     host->lock.file = -1;
-    host->signals.fd = host->io_ready.fd = host->jobs_ready.fd = -1;
+    host->signals.fd = host->io_ready.fd = host->syncs_ready.fd = host->jobs_ready.fd = -1;
     host->store.fd = host->hints.fd = -1;
     host->server.listener.fd = host->server.spare = -1;
     host->server.poller = &host->poller;
@@ -123,11 +123,14 @@ host_fini(struct host *host, bool forget)
 {
     server_leave(&host->server, host->directory.fd);
     poller_remove(&host->poller, &host->io_ready);
+    poller_remove(&host->poller, &host->syncs_ready);
     poller_remove(&host->poller, &host->jobs_ready);
     host_jobs_close(&host->jobs);
     host_liveness = NULL;
+    host_io_drain(host->syncs);
     host_io_drain(host->io); /* the kernel may still read the core's memory */
     core_destroy(host->core);
+    host_io_close(host->syncs);
     host_io_close(host->io);
     server_fini(&host->server);
     mshm_segment_fini(&host->hints);

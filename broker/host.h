@@ -29,9 +29,11 @@ struct host {
     struct lock lock;
     struct poller poller;
     struct poller_source signals; /* signalfd of SIGTERM, SIGINT, SIGHUP */
-    struct poller_source io_ready,
-        jobs_ready; /* level-triggered; core_step takes what they announce */
-    struct host_io *io;
+    struct poller_source io_ready, syncs_ready,
+        jobs_ready;     /* level-triggered; core_step takes what they announce */
+    struct host_io *io; /* a ring where the kernel allows it */
+    struct host_io
+        *syncs; /* the thread for what somebody waits for: a write with a sync behind it */
     struct host_jobs jobs;
     struct env env;
     uint64_t cache_size;

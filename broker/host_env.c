@@ -36,7 +36,9 @@ host_env_append(void *context, struct env_file *file, uint64_t offset, const voi
                 size_t size, bool sync, uint64_t tag)
 {
     struct host *host = context;
-    host_io_append(host->io, host_file_descriptor(file), offset, from, size, sync, tag);
+    /* The ring hands every sync to a worker of the kernel, and the write before it to another one. */
+    struct host_io *io = sync && size > 0 ? host->syncs : host->io;
+    host_io_append(io, host_file_descriptor(file), offset, from, size, sync, tag);
 }
 
 static void
@@ -58,7 +60,8 @@ static unsigned
 host_env_poll(void *context, struct env_completion *completions, unsigned capacity)
 {
     struct host *host = context;
-    unsigned count = host_io_poll(host->io, completions, capacity);
+    unsigned count = host_io_poll(host->syncs, completions, capacity);
+    count += host_io_poll(host->io, completions + count, capacity - count);
     return count + host_jobs_poll(&host->jobs, completions + count, capacity - count);
 }
 

@@ -16,7 +16,7 @@ host_io_open(struct host_io **io, int directory_fd, bool uring)
         events_print(ENV_LOG_WARNING, "io_uring is refused (%s): using system calls on threads",
                      strerror(-error));
     }
-    return host_posix_open(io);
+    return host_posix_open(io, HOST_READERS);
 }
 
 void

@@ -1,8 +1,12 @@
 /* host_io.h - what carries out appends and reads: io_uring (host_uring.c), or threads with system calls (host_posix.c)
- * where the kernel refuses rings. Chosen when the broker starts.
+ * where the kernel refuses rings. Chosen when the broker starts. A write with a sync behind it goes to such a thread in
+ * any case: a ring hands the write to one worker of the kernel and the sync to another, and their wake-ups take a third
+ * of the time that the disk needs for both.
  *
  * Both hold the open file description of the directory, and with it the lock, for as long as an append is under way,
- * whatever happens to the process: the ring as a registered file, the thread because it keeps the descriptor table.
+ * whatever happens to the process: the ring as a registered file, the thread because it keeps the descriptor table:
+ * a thread that is killed inside a call ends when the call has ended, and the kernel closes the table's files when the
+ * last thread is gone. Liveness is marked before, when the loop thread ends.
  */
 #ifndef HOST_IO_H
 #define HOST_IO_H
@@ -34,8 +38,9 @@ struct host_io {
 /* Opens the ring, smaller ones first when memory is short, and registers directory_fd; 0 or -errno (then the other
  * backend). */
 int host_uring_open(struct host_io **io, int directory_fd);
-/* Starts the I/O threads. 0 or -errno. */
-int host_posix_open(struct host_io **io);
+/* Starts the thread for appends, and as many for reads (at most HOST_READERS; with 0 nothing is read). 0 or -errno. */
+enum { HOST_READERS = 8 };
+int host_posix_open(struct host_io **io, unsigned readers);
 /* The ring unless `uring` is false or it is refused; says which one in the log of events. 0 or -errno. */
 int host_io_open(struct host_io **io, int directory_fd, bool uring);
 

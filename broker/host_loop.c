@@ -22,6 +22,7 @@
 #include "events.h"
 #include "host.h"
 #include "host_clock.h"
+#include "host_sched.h"
 #include "liveness.h"
 #include "mshm/store.h"
 
@@ -132,7 +133,7 @@ loop_look(struct loop *loop, uint64_t timeout_ns)
 static bool
 loop_waits_for_io(const struct host *host)
 {
-    return host->io->under_way > 0;
+    return host->io->under_way > 0 || host->syncs->under_way > 0;
 }
 
 /* One turn without work has passed. True: another one is worth it. */
@@ -243,6 +244,7 @@ host_loop(struct host *host)
         .checked_ns = host_clock_ns(),
     };
 
+    host_sched_short();
     while (!loop_poisoned(&loop) && !loop_may_leave(&loop)) {
         uint64_t wait_ns = 0;
         bool worked = core_step(host->core, &wait_ns);

@@ -1,15 +1,18 @@
 /* host_posix.c - appends by system calls on one thread, reads on several, so that the device has many to choose from. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "host_append.h"
+#include "host_clock.h"
 #include "host_io.h"
 #include "host_read.h"
+#include "host_sched.h"
 
-enum { POSIX_READERS = 8 };
+enum { LINGER_NS = 20 * 1000 }; /* after an append */
 
 struct posix_item {
     struct posix_item *next;
@@ -27,12 +30,14 @@ struct posix_queue {
 
 struct posix_io {
     struct host_io io; /* first: the backend's functions get its address */
-    pthread_t appender, readers[POSIX_READERS];
+    pthread_t appender, readers[HOST_READERS];
     unsigned reader_count; /* that were started */
     bool appending;        /* the appender was started */
     pthread_mutex_t lock;
     struct posix_queue appends, reads;
     bool closing; /* under the lock */
+    AO_t
+        called; /* 1: there is an append, or the end; written under the lock, looked at without it as a hint */
     struct host_done done;
 };
 
@@ -68,8 +73,21 @@ posix_queue_put(struct posix_io *io, struct posix_queue *queue, struct posix_ite
     pthread_mutex_lock(&io->lock);
     *queue->last = item;
     queue->last = &item->next;
-    pthread_cond_signal(&queue->changed);
+    if (queue == &io->appends)
+        AO_store(&io->called, 1);
     pthread_mutex_unlock(&io->lock);
+    pthread_cond_signal(
+        &queue->changed); /* after the unlock: the thread would wake into a wait for the lock */
+}
+
+/* A client that was answered asks for the next sync at once, and waking this thread would cost a good part of it. */
+static void
+posix_linger(struct posix_io *io)
+{
+    uint64_t until_ns = host_clock_ns() + LINGER_NS;
+
+    while (AO_load(&io->called) == 0 && host_clock_ns() < until_ns)
+        sched_yield();
 }
 
 /* Waits; NULL when the queue is empty and closing. */
@@ -85,6 +103,8 @@ posix_queue_take(struct posix_io *io, struct posix_queue *queue)
         if (queue->first == NULL)
             queue->last = &queue->first;
     }
+    if (queue == &io->appends)
+        AO_store(&io->called, queue->first != NULL || io->closing);
     pthread_mutex_unlock(&io->lock);
     return item;
 }
@@ -96,7 +116,12 @@ posix_appender(void *argument)
     struct posix_item *item;
 
     prctl(PR_SET_NAME, "mace-io");
-    while ((item = posix_queue_take(io, &io->appends)) != NULL) {
+    host_sched_short();
+    for (;;) {
+        posix_linger(io);
+        item = posix_queue_take(io, &io->appends);
+        if (item == NULL)
+            break;
         while (item->append.step != HOST_APPEND_DONE)
             posix_step(&item->append);
         host_done_push(&io->done, item->append.tag, item->append.result);
@@ -187,6 +212,7 @@ posix_close(struct host_io *base)
 
     pthread_mutex_lock(&io->lock);
     io->closing = true;
+    AO_store(&io->called, 1);
     pthread_cond_broadcast(&io->appends.changed);
     pthread_cond_broadcast(&io->reads.changed);
     pthread_mutex_unlock(&io->lock);
@@ -211,18 +237,18 @@ static const struct host_io_backend posix_backend = {
 };
 
 static int
-posix_start(struct posix_io *io)
+posix_start(struct posix_io *io, unsigned readers)
 {
     int error = pthread_create(&io->appender, NULL, posix_appender, io);
 
     io->appending = error == 0;
-    for (; error == 0 && io->reader_count < POSIX_READERS; io->reader_count += error == 0)
+    for (; error == 0 && io->reader_count < readers; io->reader_count += error == 0)
         error = pthread_create(&io->readers[io->reader_count], NULL, posix_reader, io);
     return -error;
 }
 
 int
-host_posix_open(struct host_io **result)
+host_posix_open(struct host_io **result, unsigned readers)
 {
     struct posix_io *io = calloc(1, sizeof(*io));
 
@@ -239,7 +265,7 @@ host_posix_open(struct host_io **result)
     pthread_mutex_init(&io->lock, NULL);
     pthread_cond_init(&io->appends.changed, NULL);
     pthread_cond_init(&io->reads.changed, NULL);
-    error = posix_start(io);
+    error = posix_start(io, readers < HOST_READERS ? readers : HOST_READERS);
     if (error != 0) {
         posix_close(&io->io);
         return error;

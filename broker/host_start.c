@@ -73,6 +73,8 @@ host_start_lock(struct host *host, char *why, size_t why_size)
     /* From here on the ring holds the lock, too. */
     int error = host_io_open(&host->io, host->directory.fd, host->options->uring);
     if (error == 0)
+        error = host_posix_open(&host->syncs, 0);
+    if (error == 0)
         error = host_jobs_open(&host->jobs, host->cpus);
     if (error != 0) {
         snprintf(why, why_size, "the threads for I/O cannot be started: %s", strerror(-error));
@@ -253,8 +255,12 @@ static int
 start_watching(struct host *host, char *why, size_t why_size)
 {
     host->io_ready = (struct poller_source){host->io->backend->descriptor(host->io), start_nothing};
+    host->syncs_ready =
+        (struct poller_source){host->syncs->backend->descriptor(host->syncs), start_nothing};
     host->jobs_ready = (struct poller_source){host->jobs.done.event, start_nothing};
     int error = poller_add(&host->poller, &host->io_ready, EPOLLIN);
+    if (error == 0)
+        error = poller_add(&host->poller, &host->syncs_ready, EPOLLIN);
     if (error == 0)
         error = poller_add(&host->poller, &host->jobs_ready, EPOLLIN);
     if (error != 0)

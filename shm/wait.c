@@ -16,7 +16,7 @@
 #include "mshm/counters.h"
 #include "mshm/protocol.h"
 
-enum { WAIT_SPINS = 150, WAIT_YIELDS = 200, WAIT_YIELDS_DISK = 2 };
+enum { WAIT_SPINS = 150, WAIT_YIELDS = 400, WAIT_YIELDS_DISK = 20 };
 static const uint64_t wait_slice_ns = 100 * 1000 * 1000;
 
 static int
