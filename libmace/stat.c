@@ -24,6 +24,7 @@ figures_copy(const struct mshm_figures *figures, mace_stat *stat)
     QUANTILES(commit, commit_latency);
     QUANTILES(commit_sync, commit_sync_latency);
     QUANTILES(log_sync, log_sync_latency);
+    QUANTILES(checkpoint_pause, checkpoint_pause);
 #undef QUANTILES
 }
 

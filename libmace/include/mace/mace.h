@@ -223,6 +223,20 @@ typedef struct mace_stat {
     uint64_t log_segments;        /* gauge: log segments on disk */
     uint64_t replayed;            /* counter: commits replayed at start */
     uint64_t visible;             /* gauge: newest visible commit timestamp */
+    uint64_t log_recycled;        /* counter: log segments made from older ones */
+    uint64_t log_removed;         /* counter: log segments removed, covered by a checkpoint */
+    uint64_t checkpoints;         /* counter: checkpoints that count */
+    uint64_t checkpoint_cut;      /* gauge: newest commit in the last checkpoint */
+    uint64_t data_bytes;          /* counter: bytes appended to data files */
+    uint64_t data_live;           /* gauge: bytes of data files that are in use */
+    uint64_t data_total;          /* gauge: bytes of data files */
+    uint64_t pages_corrupt;       /* counter: pages found damaged on disk */
+    uint64_t dirty_bytes;         /* gauge: bytes of frames that are not on disk yet */
+    uint64_t sealed_bytes;        /* gauge: bytes of frames that the checkpoint under way holds */
+    uint64_t pages_resident;      /* gauge: pages in memory */
+    uint64_t evictions;           /* counter: pages that left memory */
+    uint64_t page_reads;          /* counter: pages read in */
+    uint64_t blind_writes;        /* counter: writes to leaves that were not in memory */
     uint64_t cache_size;          /* gauge: bytes of frames configured */
     uint64_t cache_backed;        /* gauge: bytes of frames backed by memory */
     uint64_t cache_used;          /* gauge: bytes of frames in use, retired ones included */
@@ -260,6 +274,7 @@ typedef struct mace_stat {
     uint64_t log_sync_p50_ns; /* one write and sync of the log */
     uint64_t log_sync_p99_ns;
     uint64_t log_sync_max_ns;
+    uint64_t checkpoint_pause_p50_ns, checkpoint_pause_p99_ns, checkpoint_pause_max_ns;
 } mace_stat;
 
 /* Sets `size` and zeroes the rest. */

@@ -19,6 +19,8 @@
     X(log_writes, count, COUNTER, "write calls for the log")                                    \
     X(log_syncs, count, COUNTER, "syncs of the log")                                            \
     X(log_segments, count, GAUGE, "log segments on disk")                                       \
+    X(log_recycled, count, COUNTER, "log segments made from older ones")                        \
+    X(log_removed, count, COUNTER, "log segments removed, covered by a checkpoint")             \
     X(replayed, count, COUNTER, "commits replayed at start")                                    \
     X(visible, timestamp, GAUGE, "newest visible commit timestamp")                             \
     X(checkpoints, count, COUNTER, "checkpoints that count")                                    \
