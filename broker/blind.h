@@ -18,7 +18,8 @@ int blind_create(struct blind **blind, struct frames *frames);
 void blind_destroy(struct blind *blind);
 
 /* Room for `count` writes of together `bytes` bytes (keys and values), so that as many blind_put cannot fail. MSHM_OK,
- * MSHM_FULL (no frame), MSHM_NO_MEMORY. What is not used stays for later. */
+ * MSHM_FULL (no frame), MSHM_NO_MEMORY. What is not used stays for later, until the next seal. A second call before the writes
+ * of the first one came does not add to it: it makes sure of its own room only. */
 int blind_reserve(struct blind *blind, uint32_t count, uint64_t bytes);
 /* Adds a write to the gathering generation; the room was reserved. */
 void blind_put(struct blind *blind, mshm_pid pid, const struct mshm_version *version);
@@ -37,10 +38,17 @@ void blind_seal(struct blind *blind);
 void blind_each_sealed(const struct blind *blind,
                        void (*each)(void *argument, mshm_pid pid, const struct blind_entry *list),
                        void *argument);
+/* The sealed writes of this page are in the record that counts now: its sealed list is empty from here on, because a page
+ * that is read in must not get them twice. */
+void blind_settle(struct blind *blind, mshm_pid pid);
 /* Drops the sealed generation: its writes are on disk and the pages' words lead there. */
 void blind_release(struct blind *blind);
 /* Bytes of frames held, both generations; pages with gathered writes. */
 uint64_t blind_bytes(const struct blind *blind);
 uint32_t blind_pages(const struct blind *blind);
+/* The part of them that is the sealed generation's. */
+uint64_t blind_sealed_bytes(const struct blind *blind);
+/* Whole-structure check for tests: MSHM_OK or MSHM_CORRUPT and *why. */
+int blind_check(const struct blind *blind, const char **why);
 
 #endif

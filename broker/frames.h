@@ -54,6 +54,26 @@ bool frames_pending(const struct frames *frames);
  * never published is free at once. */
 mshm_pid frames_pid_allocate(struct frames *frames);
 void frames_pid_free(struct frames *frames, mshm_pid pid);
+
+/* Freeing in two steps, for pids that somebody else than a reader still holds. Withdrawing sets the word to state NONE, or
+ * MOVED when the page was merged away; what the word led to is the caller's business. Then the pid belongs to the
+ * caller, may wait in a list of its own, and is given out again when an epoch has passed since it was withdrawn, but not
+ * before its list was released. The word keeps its state until then. The lists stand in the page map: they need no memory. */
+struct frames_pids {
+    mshm_pid head, tail; /* 0: empty */
+};
+void frames_pid_withdraw(struct frames *frames, mshm_pid pid, bool moved);
+void frames_pids_add(struct frames *frames, struct frames_pids *list, mshm_pid pid);
+void frames_pids_release(struct frames *frames, struct frames_pids *list);
+
+/* Recovery, before any pid is given out: this pid is in use, and its word is `word`. MSHM_OK, MSHM_FULL (the map does not
+ * reach so far), MSHM_NO_MEMORY (it cannot be backed). */
+int frames_pid_restore(struct frames *frames, mshm_pid pid, AO_t word);
+/* All were restored: those below the highest whose words are still 0 may be given out. */
+void frames_pids_restored(struct frames *frames);
+/* Pids from here on were never given out. */
+mshm_pid frames_pid_end(const struct frames *frames);
+
 /* The page map word of a pid, writable; publishing is AO_store_release by the caller. */
 AO_t *frames_map(struct frames *frames, mshm_pid pid);
 /* Address of the frame a resident word leads to. */
@@ -63,8 +83,12 @@ AO_t frames_word(struct frames *frames, const uint8_t *frame, unsigned class, un
 /* Publishes `word` for the pid (store-release) and retires the frame it led to before, if any. */
 void frames_publish(struct frames *frames, mshm_pid pid, AO_t word);
 
+/* Bytes that were retired and wait for readers to leave. */
+uint64_t frames_retired(const struct frames *frames);
 /* Copies the gauges into the counters. */
 void frames_report(const struct frames *frames, struct mshm_counters *counters);
+/* Is this a frame that was given out and neither freed nor retired? For checks. */
+bool frames_in_use(const struct frames *frames, const uint8_t *frame, unsigned class);
 /* Every byte is free, used, retired or never backed, and no two frames overlap: MSHM_OK or MSHM_CORRUPT and *why. */
 int frames_check(const struct frames *frames, const char **why);
 

@@ -11,6 +11,12 @@ frames_report(const struct frames *frames, struct mshm_counters *counters)
     AO_store(&counters->revocations, frames->revocations);
 }
 
+bool
+frames_in_use(const struct frames *frames, const uint8_t *frame, unsigned class)
+{
+    return frames->states[unit_of(frames, frame)] == (UNIT_USED << 4 | class);
+}
+
 struct tally {
     uint64_t bytes[UNIT_RETIRED + 1];
     uint64_t blocks[UNIT_RETIRED + 1];

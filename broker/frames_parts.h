@@ -81,10 +81,10 @@ struct frames {
     struct record records[FRAMES_RECORDS];
     uint32_t record_count;
 
-    mshm_pid pid_high;   /* pids below it were given out at least once */
-    uint64_t map_backed; /* bytes of the page map that are backed */
-    mshm_pid pid_head, pid_tail;
-    bool pid_waits; /* a pid was freed since the last advance */
+    mshm_pid pid_high;        /* pids below it were given out at least once */
+    uint64_t map_backed;      /* bytes of the page map that are backed */
+    struct frames_pids freed; /* wait for their epoch, in the order in which they were released */
+    bool pid_waits;           /* a pid was freed since the last advance */
 };
 
 static inline uint64_t

@@ -30,8 +30,8 @@
 struct pages;
 
 struct pages_options {
-    uint8_t *hints;         /* one byte per 4 KiB of frames, written by clients (any value), or NULL */
-    uint64_t fresh_ns;      /* a page that was read in stays at least that long (10 ms) */
+    uint8_t *hints;    /* one byte per 4 KiB of frames, written by clients (any value), or NULL */
+    uint64_t fresh_ns; /* a page that was read in stays at least that long (10 ms) */
 };
 
 int pages_create(struct pages **pages, const struct pages_options *options, const struct env *env,
@@ -71,13 +71,15 @@ void pages_unpin(struct pages *pages, mshm_pid pid);
 data_location pages_location(const struct pages *pages, mshm_pid pid);
 /* The page was read, with what was written blind to it: publishes the frame. `location` is what pages_location still says; `older`
  * the records below it. newer: it holds writes of the gathering generation, so it is dirty. */
-void pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth,
-                   mshm_timestamp cut, const data_location *older, bool newer);
+void pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm_timestamp cut,
+                   const data_location *older, bool newer);
 
 /* --- leaving memory --- */
 
-/* Moves clean pages out until `bytes` of frames were retired or a bounded walk ends; second chance on the hints (Corbato
- * 1968), leaves before inner pages. Returns the bytes retired: they can be allocated after an epoch. */
+/* Moves clean pages out until `bytes` of frames were retired or a bounded walk ends (Corbato 1968; Johnson & Shasha 1994: a
+ * page has to be used again to stay; pages_evict.c). Returns the bytes retired: they can be allocated after an epoch. 0: nothing
+ * may leave just now, because all is dirty, sealed, pinned, or was read in less than fresh_ns ago; in a cache above
+ * 512 MiB it may also mean that the walk goes on in the next call. */
 uint64_t pages_evict(struct pages *pages, uint64_t bytes, uint64_t now_ns);
 
 /* --- the checkpoint's side (checkpoint.h) --- */
@@ -89,20 +91,26 @@ uint32_t pages_sealed_count(const struct pages *pages);
 /* What the job needs for place `index`; `compression` is the caller's to fill in. Stays right until pages_packed(index), whatever becomes of the page meanwhile.
  * A page that was freed since the last seal: *freed, and only pid, location and older (NULL when they have to be read from
  * the newest record's head) are set. */
-void pages_source(const struct pages *pages, uint32_t index, struct page_source *source, bool *freed);
+void pages_source(const struct pages *pages, uint32_t index, struct page_source *source,
+                  bool *freed);
 /* The job is done with this place: its frame is not needed any more. location: of the new record, or 0 when nothing had to be
  * written (then the page keeps its former record). */
 void pages_packed(struct pages *pages, uint32_t index, data_location location);
 /* What pages_packed was told of a place (for the manifest): the pid and its location from now on, 0 for a freed one; false: unchanged. */
-bool pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid, data_location *location);
+bool pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid,
+                  data_location *location);
 /* The manifest counts: lets up to `budget` of the results take effect (locations, cuts, CLEAN); true when more are left; after
  * the last one nothing is sealed, blind writes of that generation are released, freed pids may be given out. */
 bool pages_published(struct pages *pages, uint32_t budget);
 
-/* Bytes of frames that are dirty, sealed (blind ones included), kept; for triggers and admission. */
+/* Cheap, for triggers and admission. dirty + sealed + kept bytes are the frames that cannot leave memory before a
+ * checkpoint, each counted once: kept by a job; else sealed and not yet in effect, written to since or not; else
+ * dirty. Blind writes: the gathered blocks count as dirty, the sealed ones as sealed; blind_bytes is both. */
 struct pages_figures {
     uint64_t dirty_bytes, sealed_bytes, kept_bytes, blind_bytes;
-    uint64_t dirty_pages, sealed_pages, resident_pages, on_disk_pages, evictions;
+    uint64_t dirty_pages;  /* of which the next checkpoint will write something */
+    uint64_t sealed_pages; /* of the checkpoint in flight, freed ones included, not yet in effect */
+    uint64_t resident_pages, on_disk_pages, evictions;
 };
 void pages_figures(const struct pages *pages, struct pages_figures *figures);
 

@@ -1,0 +1,83 @@
+/* pages_publish.c - the checkpoint counts: its results take effect, place by place. See pages.h.
+ *
+ * Locations change here and nowhere else. What became of a page since the seal decides where its new location goes:
+ *
+ *   its word now     what happens
+ *   RESIDENT         state: location, since, older; CLEAN unless it was written to since
+ *   ON_DISK          the word leads to the new record (a page that was not in memory at the seal)
+ *   NONE, MOVED      freed since the seal: the next checkpoint reports that, and names this record
+ *   NONE, MOVED and  freed before the seal: nothing holds the pid any more
+ *   the place too
+ */
+#include "pages_parts.h"
+
+/* The records below the new one: none, or the former newest one and those below that. */
+static data_location *
+older_chain(const struct page_state *state, data_location result)
+{
+    unsigned count = data_location_older(result);
+    unsigned former = data_location_older(state->location);
+    if (count == 0)
+        return NULL;
+    assert(count == former + 1 && count <= DATA_CHAIN_MAX);
+    if (former > 0 && state->older == NULL)
+        return NULL; /* they are not known here */
+    data_location chain[DATA_CHAIN_MAX];
+    chain[0] = state->location;
+    if (former > 0)
+        memcpy(chain + 1, state->older, former * sizeof(*chain));
+    return older_copy(chain, count);
+}
+
+static void
+publish_resident(struct pages *pages, const struct place *place, struct page_state *state)
+{
+    state_leave(pages, state);
+    state->place = 0;
+    if (place->result != 0) {
+        data_location *older = older_chain(state, place->result);
+        free(state->older);
+        state->older = older;
+        state->location = place->result;
+        state->since = pages->cut;
+    } else if ((place->flags & PLACE_WHOLE) != 0) {
+        state->flags |= STATE_WHOLE; /* that is still due */
+    }
+    state_enter(pages, state);
+    if (state->location == 0)
+        state_dirty(pages, state); /* no record at all: it must not leave memory */
+}
+
+static void
+place_publish(struct pages *pages, const struct place *place)
+{
+    AO_t *map = frames_map(pages->frames, place->pid);
+    AO_t word = AO_load(map);
+    assert((place->flags & PLACE_PACKED) != 0);
+    if ((place->flags & PLACE_FREED) != 0)
+        pages_pid_release(pages, place->pid);
+    else if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
+        publish_resident(pages, place, &pages->states[pages_unit(pages, word)]);
+    else if (place->result != 0 && mshm_map_state(word) == MSHM_MAP_ON_DISK)
+        AO_store_release(map, pages_disk_word(place->result));
+    else if (place->result != 0)
+        pages->newest[place->pid] = place->result;
+    if ((place->flags & PLACE_BLIND) != 0)
+        blind_settle(pages->blind, place->pid);
+}
+
+bool
+pages_published(struct pages *pages, uint32_t budget)
+{
+    assert(pages->sealed);
+    while (budget-- > 0 && pages->published < pages->place_count)
+        place_publish(pages, &pages->places[pages->published++]);
+    if (pages->published < pages->place_count)
+        return true;
+    blind_release(pages->blind);
+    free(pages->places);
+    pages->places = NULL;
+    pages->place_count = pages->published = 0;
+    pages->sealed = false;
+    return false;
+}

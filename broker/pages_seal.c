@@ -1,0 +1,175 @@
+/* pages_seal.c - what the checkpoint in flight takes: the seal, what a job is shown, what it answers. See pages.h. */
+#include "pages_parts.h"
+
+enum { AHEAD_WORD = 48, AHEAD_STATE = 32, AHEAD_FRAME = 16 /* places to fetch ahead */ };
+
+static void
+place_add(void *argument, mshm_pid pid)
+{
+    struct pages *pages = argument;
+    pages->places[pages->place_count++] = (struct place){.pid = pid};
+}
+
+/* A seal looks at a word, a state and a frame of each page, all of them far apart: it fetches them ahead. */
+static void
+place_prefetch(const struct pages *pages, uint32_t at)
+{
+    const struct place *places = pages->places;
+    uint32_t count = pages->place_count;
+    if (at + AHEAD_WORD < count)
+        __builtin_prefetch(frames_map(pages->frames, places[at + AHEAD_WORD].pid));
+    if (at + AHEAD_STATE < count) {
+        AO_t word = pages_word(pages, places[at + AHEAD_STATE].pid);
+        if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
+            __builtin_prefetch(&pages->states[pages_unit(pages, word)], 1);
+        else
+            __builtin_prefetch(&pages->newest[places[at + AHEAD_STATE].pid]);
+    }
+    if (at + AHEAD_FRAME < count) {
+        AO_t word = pages_word(pages, places[at + AHEAD_FRAME].pid);
+        if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
+            __builtin_prefetch(frames_address(pages->frames, word));
+    }
+}
+
+static void
+seal_resident(struct pages *pages, struct place *place, AO_t word)
+{
+    place->unit = pages_unit(pages, word);
+    struct page_state *state = &pages->states[place->unit];
+    const struct mshm_page *page = (const void *)frames_address(pages->frames, word);
+    assert(state->pid == place->pid && state->place == 0);
+    place->location = state->location;
+    place->class = state->class;
+    place->tail_count = page->kind == MSHM_PAGE_LEAF ? (uint8_t)AO_load(&page->tail_count) : 0;
+    if ((state->flags & STATE_WHOLE) != 0)
+        place->flags |= PLACE_WHOLE;
+    state_leave(pages, state);
+    state->flags &= (uint8_t) ~(STATE_DIRTY | STATE_WHOLE);
+    state->place = (uint32_t)(place - pages->places) + 1;
+    state_enter(pages, state);
+}
+
+/* False: there is nothing to say of this pid. */
+static bool
+seal_place(struct pages *pages, struct place *place)
+{
+    AO_t word = pages_word(pages, place->pid);
+    switch (mshm_map_state(word)) {
+    case MSHM_MAP_RESIDENT:
+        seal_resident(pages, place, word);
+        return true;
+    case MSHM_MAP_ON_DISK:
+        place->flags = PLACE_BLIND;
+        place->location = pages_word_location(word);
+        return true;
+    default:
+        place->flags = PLACE_FREED;
+        place->location = pages->newest[place->pid];
+        if (place->location != 0)
+            return true;
+        pages_pid_release(pages, place->pid); /* its only record was never written */
+        return false;
+    }
+}
+
+int
+pages_seal(struct pages *pages, mshm_timestamp cut)
+{
+    assert(!pages->sealed && pages->clock <= cut);
+    uint32_t count = pages->changed.count;
+    struct place *places = malloc((count + 1) * sizeof(*places));
+    if (places == NULL)
+        return MSHM_NO_MEMORY;
+    pages->places = places;
+    pages->place_count = pages->published = 0;
+    pages->sealed = true;
+    pages->cut = cut;
+    pid_set_drain(&pages->changed, place_add, pages);
+    assert(pages->place_count == count);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        place_prefetch(pages, i);
+        places[kept] = places[i];
+        kept += seal_place(pages, &places[kept]);
+    }
+    pages->place_count = kept;
+    blind_seal(pages->blind);
+    return MSHM_OK;
+}
+
+uint32_t
+pages_sealed_count(const struct pages *pages)
+{
+    return pages->place_count;
+}
+
+/* --- the job's side --- */
+
+static void
+source_resident(const struct pages *pages, const struct place *place, struct page_source *source)
+{
+    const struct page_state *state = &pages->states[place->unit];
+    source->frame = pages_frame(pages, place->unit, place->class);
+    source->frame_size = mshm_class_size(place->class);
+    source->bucket = ((const struct mshm_page *)(const void *)source->frame)->bucket;
+    source->tail_count = place->tail_count;
+    source->birth = state->birth;
+    source->since = state->since;
+    source->older = state->older;
+    source->full = (place->flags & PLACE_WHOLE) != 0;
+}
+
+void
+pages_source(const struct pages *pages, uint32_t index, struct page_source *source, bool *freed)
+{
+    assert(index < pages->place_count);
+    const struct place *place = &pages->places[index];
+    assert((place->flags & PLACE_PACKED) == 0);
+    *source =
+        (struct page_source){.pid = place->pid, .cut = pages->cut, .location = place->location};
+    *freed = (place->flags & PLACE_FREED) != 0;
+    if ((place->flags & PLACE_BLIND) != 0)
+        source->blind = blind_sealed(pages->blind, place->pid);
+    else if (!*freed)
+        source_resident(pages, place, source);
+}
+
+/* The frame was kept for the job alone. */
+static void
+kept_drop(struct pages *pages, const struct place *place)
+{
+    struct page_state *state = &pages->states[place->unit];
+    assert((state->flags & STATE_KEPT) != 0);
+    if ((place->flags & PLACE_OWNS) != 0)
+        free(state->older);
+    *state = (struct page_state){0};
+    pages->figures.kept_bytes -= mshm_class_size(place->class);
+    frames_retire(pages->frames, pages_frame(pages, place->unit, place->class), place->class);
+}
+
+void
+pages_packed(struct pages *pages, uint32_t index, data_location location)
+{
+    assert(index < pages->place_count);
+    struct place *place = &pages->places[index];
+    assert((place->flags & PLACE_PACKED) == 0);
+    if ((place->flags & PLACE_KEPT) != 0)
+        kept_drop(pages, place);
+    place->flags &= (uint8_t) ~(PLACE_KEPT | PLACE_OWNS);
+    place->flags |= PLACE_PACKED;
+    place->result = location;
+}
+
+bool
+pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid, data_location *location)
+{
+    assert(index < pages->place_count);
+    const struct place *place = &pages->places[index];
+    assert((place->flags & PLACE_PACKED) != 0);
+    if ((place->flags & PLACE_FREED) == 0 && place->result == 0)
+        return false;
+    *pid = place->pid;
+    *location = place->result;
+    return true;
+}
