@@ -328,11 +328,13 @@ static bool
 frames_come_back(struct core *core)
 {
     struct commit_queue *queue = core->commits;
-    if (core_make_room(core)) {
+    enum core_room room = core_make_room(core);
+    if (room == CORE_ROOM_COMES) {
         queue->short_ns = 0;
         return true;
     }
-    if (!frames_pending(core->frames) && AO_load(&core->figures->counters.history_bytes) == 0) {
+    if (room == CORE_ROOM_NONE && !frames_pending(core->frames) &&
+        AO_load(&core->figures->counters.history_bytes) == 0) {
         queue->short_ns = 0;
         return false;
     }

@@ -262,30 +262,38 @@ core_evict(struct core *core)
 {
     uint64_t wanted = core->geometry.frames_size / FREE_SHARE;
     uint64_t free_bytes = frames_available(core->frames);
-    if (free_bytes >= wanted)
+    if (free_bytes >= wanted || core->now_ns < core->barren_ns)
         return;
     if (frames_pending(core->frames))
         frames_reclaim(core->frames, false);
     uint64_t coming = frames_available(core->frames) + frames_retired(core->frames);
-    if (coming < wanted)
-        pages_evict(core->pages, wanted - coming, core->now_ns);
+    if (coming < wanted && pages_evict(core->pages, wanted - coming, core->now_ns) == 0)
+        core->barren_ns = core->now_ns + MAINTAIN_NS; /* looking again at once would be in vain */
 }
 
-bool
+enum core_room
 core_make_room(struct core *core)
 {
     struct pages_figures figures;
-    uint64_t evicted = pages_evict(core->pages, MSHM_MAX_FRAME * 4, core->now_ns);
     core->pressed = true; /* the loop comes back within a millisecond */
+    if (core->now_ns < core->barren_ns)
+        return CORE_ROOM_MAYBE;
+    tree_ahead_begin(core->tree); /* no place that was found before is right any more */
+    uint64_t evicted = pages_evict(core->pages, MSHM_MAX_FRAME * 4, core->now_ns);
+    if (evicted == 0)
+        core->barren_ns = core->now_ns + MAINTAIN_NS;
     frames_reclaim(core->frames, true);
     if (evicted > 0)
-        return true;
+        return CORE_ROOM_COMES;
     pages_figures(core->pages, &figures);
-    if (checkpoint_stuck(core->checkpoint))
-        return false;
-    if (figures.dirty_bytes > 0)
-        checkpoint_request(core);
-    return figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes > 0;
+    if (!checkpoint_stuck(core->checkpoint)) {
+        if (figures.dirty_bytes > 0)
+            checkpoint_request(core);
+        if (figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes > 0)
+            return CORE_ROOM_COMES;
+    }
+    return figures.resident_pages > figures.dirty_pages + figures.sealed_pages ? CORE_ROOM_MAYBE
+                                                                               : CORE_ROOM_NONE;
 }
 
 /* Once a turn: whether commits have to wait until more of what they changed is on disk. */

@@ -57,6 +57,7 @@ struct core {
     bool pressed;     /* the last maintenance left work: come back within a millisecond */
     bool pruning;     /* leaves with history are being rebuilt after an expiry */
     bool unmarked;    /* commits since the last wal_mark */
+    uint64_t barren_ns; /* until then nothing can leave memory */
     uint64_t turns;   /* with work, for what is looked at now and then */
     bool slowed;         /* too much memory waits to be written: commits wait, too */
     bool short_of_clean; /* the same, and the disk is full: only deletes are taken */
@@ -78,9 +79,13 @@ enum {
 int core_log_turn(struct core *core, bool *moved);
 /* Takes completions and hands them to whom they belong. MSHM_OK or MSHM_IO (poison). *moved (may be NULL) as above. */
 int core_completions(struct core *core, bool *moved);
-/* Frames are short: takes what can be had from clean pages, or sees to it that pages become clean. True: it helps; try again in
- * a moment. */
-bool core_make_room(struct core *core);
+/* Frames are short: takes what can be had from clean pages, or sees to it that pages become clean. */
+enum core_room {
+    CORE_ROOM_NONE,  /* there is nothing to be had */
+    CORE_ROOM_MAYBE, /* pages are clean, but were just read in, or are pinned */
+    CORE_ROOM_COMES, /* try again in a moment */
+};
+enum core_room core_make_room(struct core *core);
 /* Collects the registered snapshots anew; a tree_collect. */
 void core_collect(void *core);
 

@@ -25,7 +25,7 @@
 #include "sessions.h"
 #include "wal_segment.h"
 
-enum { TEND_EVERY = 256 };
+enum { TEND_EVERY = 256, SECOND_NS = 1000 * 1000 * 1000 };
 
 struct recovery {
     struct core *core;
@@ -225,12 +225,13 @@ replay_make_room(struct core *core)
 {
     core->now_ns = core->env->clock_ns(core->env->context);
     replay_tend(core);
-    if (pages_evict(core->pages, core->geometry.frames_size / 8, UINT64_MAX) == 0 ||
+    uint64_t later_ns = core->now_ns + SECOND_NS; /* nobody waits for what was just read in */
+    if (pages_evict(core->pages, core->geometry.frames_size / 8, later_ns) == 0 ||
         checkpoint_pressed(core)) {
         int status = checkpoint_run(core);
         if (status != MSHM_OK)
             return status;
-        pages_evict(core->pages, core->geometry.frames_size / 8, UINT64_MAX);
+        pages_evict(core->pages, core->geometry.frames_size / 8, later_ns);
     }
     frames_reclaim(core->frames, true);
     return MSHM_OK;
