@@ -1,10 +1,10 @@
-/* page_pack.h - pages between their frames and their records: pure functions on immutable bytes, so jobs run them.
+/* page_pack.h - pages between their frames and their records (page_format.h): pure functions on immutable bytes, so jobs
+ * run them.
  *
- * Payload (before compression), leaf and delta:
- *   struct page_leaf_payload | low fence | high fence | common prefix | versions: struct page_version, key without the
- *   prefix (none when the flag SAME_KEY is set: another version of the key before), value; no padding
- * inner: struct page_inner_payload | low fence | high fence | children: u32 each | separators: u16 size, bytes
- * The layouts stand in page_pack.c beside their asserts.
+ *   frame --------.                                   .--> record      page_pack
+ *                 +--> versions, merged and pruned ---+
+ *   records ------+                                   '--> frame       page_content_load, page_content_build
+ *   blind writes -'
  */
 #ifndef PAGE_PACK_H
 #define PAGE_PACK_H
@@ -27,6 +27,9 @@ struct page_keep {
     const mshm_timestamp *snapshots; /* ascending */
 };
 
+/* The checksum of a record of `size` bytes that belongs to that place, from its field `size` on. */
+uint32_t page_record_crc(const struct page_place *place, const void *record, uint32_t size);
+
 /* One write to a leaf that is not in memory (blind.h). */
 struct blind_entry {
     const struct blind_entry *older; /* the write before it to the same page, NULL: none */
@@ -41,21 +44,22 @@ struct blind_entry {
 /* A page to be packed as of `cut`. */
 struct page_source {
     mshm_pid pid;
-    uint32_t bucket;
+    uint32_t bucket; /* this and birth: in memory, else the record says it */
     uint64_t birth;
     mshm_timestamp cut;
-    mshm_timestamp since; /* cut of the record at `location`: entries above it are new */
+    mshm_timestamp since; /* cut of the record at `location`: entries above it are new; in memory */
     /* In memory: the frame, and how many of its tail's entries count (none of them is newer than the cut). */
     const uint8_t *frame; /* NULL: the page is not in memory */
     uint32_t frame_size;
     uint32_t tail_count;
     const struct blind_entry *blind; /* not in memory: its writes, newest first, all <= cut */
     bool full;                       /* a delta would not do: write a full record */
-    data_location location;          /* of its newest record, 0: it has none (then a full one is written) */
+    data_location location; /* of its newest record, 0: it has none (then a full one is written) */
     /* The records below that one, newest first, data_location_older(location) of them. Not in memory: NULL, the packer
      * reads them from the newest record's head. */
     const data_location *older;
-    uint8_t compression;
+    uint8_t
+        compression; /* PAGE_ZSTD, else none; a page not in memory stays as its full record is */
 };
 
 /* Reads bytes of a record: 0 or a negative MSHM_ code. For pages that are not in memory. Any thread. */
@@ -64,7 +68,7 @@ typedef int page_read(void *argument, data_location location, uint32_t offset, v
 
 struct page_packed {
     data_location location; /* its chain says whether it is full */
-    uint32_t size;          /* bytes, 0: nothing to write, the page's newest record is still right */
+    uint32_t size; /* bytes, 0: nothing to write, the page's newest record is still right */
     /* What is garbage once the new record counts: all records of the former chain when the new one is full. */
     data_location dead[DATA_CHAIN_MAX + 1];
     uint32_t dead_count;
@@ -73,13 +77,13 @@ struct page_packed {
     uint32_t older_count;
 };
 
-/* Writes the record of a page to `to` (64-aligned, for the place that `place` names). It is a delta when that is allowed
- * (source->full not set, there is a record and room in its chain, DATA_DELTA_*, and a leaf), and when it is smaller than half
- * of a full one; a page not in memory whose chain is full is read, merged and written as a full one. Versions that `keep` does
- * not need are left out of full records; the newest version of a key always stays, tombstones too, unless
- * nobody needs them.
- * MSHM_OK; MSHM_FULL: `capacity` is too small (at least PAGE_PACK_MAX always suffices); MSHM_NO_MEMORY; MSHM_CORRUPT: the page or
- * its records are damaged; or what `read` returned. */
+/* Writes the record of a page to `to` (for the place that `place` names). It is a delta when that is allowed
+ * (source->full not set, there is a record and room in its chain, DATA_DELTA_*, and a leaf), and, for a page in memory, when
+ * it is smaller than half of a full one; a page not in memory whose chain is full is read, merged and written as a full
+ * one. Versions that `keep` does not need are left out; the newest version of a key always stays, a tombstone only while somebody
+ * needs it, or while what it hides may stand elsewhere: in a delta, in a page with history or not in memory.
+ * MSHM_OK; MSHM_FULL: `capacity` is too small (at least PAGE_PACK_MAX always suffices); MSHM_NO_MEMORY; MSHM_CORRUPT: the
+ * page or its records are damaged; or what `read` returned. */
 enum { PAGE_PACK_MAX = 128 * 1024 };
 int page_pack(const struct page_source *source, const struct page_keep *keep,
               const struct page_place *place, page_read *read, void *read_argument, uint8_t *to,
@@ -92,14 +96,15 @@ int page_record_check(const void *bytes, uint64_t size, data_location location,
 /* The addresses in a checked record: data_location_older(location) of them, newest first. */
 void page_record_older(const void *bytes, data_location *older);
 
-/* A page taken apart, ready to be laid out in a frame. Points into its own memory; its memory is reused by the next load. */
+/* A page taken apart, ready to be laid out in a frame. Points into the records and blind writes that it was loaded from, which
+ * must stay in place, and into its own memory, which the next load uses again. */
 struct page_content;
 int page_content_create(struct page_content **content); /* MSHM_OK, MSHM_NO_MEMORY */
 void page_content_destroy(struct page_content *content);
 
 /* Takes apart the records of one page: record[0] the newest one, then those that it names in its order; each was checked.
- * `blind` lists: writes that are not on disk, each newest first, the newer list first (NULL: none). Versions nobody needs are dropped when
- * `keep` is not NULL.
+ * `blind` lists: writes that may not be on disk, each newest first, the newer list first (NULL: none); what is not newer than
+ * the newest record's cut is passed over. Old versions that nobody needs are dropped when `keep` is not NULL.
  * MSHM_OK, MSHM_CORRUPT with *why (births differ, order broken, sizes that do not fit), MSHM_NO_MEMORY. */
 int page_content_load(struct page_content *content, const void *const *records, unsigned count,
                       const struct blind_entry *const *blind, unsigned blind_count,
@@ -108,13 +113,13 @@ int page_content_load(struct page_content *content, const void *const *records, 
 /* What it is. Valid until the next load. */
 struct page_facts {
     mshm_pid pid;
-    uint32_t bucket;
+    uint32_t bucket; /* this and birth: in memory, else the record says it */
     uint64_t birth;
     mshm_timestamp cut;
     mshm_timestamp newest; /* of its versions; 0: none */
     uint8_t kind;          /* enum mshm_page_kind: LEAF or INNER */
     uint8_t level;
-    uint8_t frame_class; /* that it had */
+    uint8_t frame_class;    /* that it had */
     uint32_t version_count; /* leaf */
 };
 void page_content_facts(const struct page_content *content, struct page_facts *facts);
@@ -124,6 +129,7 @@ const struct mshm_inner_spec *page_content_inner(const struct page_content *cont
 /* Bytes that the frame must have at least (without room for a tail), UINT32_MAX: no frame holds it. */
 uint32_t page_content_size(const struct page_content *content);
 /* Lays it out. history: the leaf's history word, or 0. MSHM_OK, MSHM_FULL. */
-int page_content_build(struct page_content *content, void *frame, uint32_t frame_size, AO_t history);
+int page_content_build(struct page_content *content, void *frame, uint32_t frame_size,
+                       AO_t history);
 
 #endif

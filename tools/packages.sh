@@ -3,7 +3,7 @@
 
 # What the library, the broker and the tools are built with, and what the tests need on top.
 # shellcheck disable=SC2034
-mace_build_packages=(gcc libc6-dev make cmake pkg-config libatomic-ops-dev liburing-dev libisal-dev libjansson-dev)
+mace_build_packages=(gcc libc6-dev make cmake pkg-config libatomic-ops-dev liburing-dev libisal-dev libzstd-dev libjansson-dev)
 # shellcheck disable=SC2034
 mace_test_packages=(check g++ binutils jq spin)
 
