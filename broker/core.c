@@ -114,15 +114,18 @@ index_start(struct core *core)
         .history_limit = core->options.history_limit != 0 ? core->options.history_limit
                                                           : core->options.cache_size / 4,
     };
-    int status = tree_create(&core->tree, &options, core->env, core->frames, &core->snapshots,
-                             &core->view, &core->figures->counters);
+    int status = tree_create(&core->tree, &options, core->env, core->frames, core->pages,
+                             &core->snapshots, &core->view, &core->figures->counters);
     if (status != MSHM_OK)
         return status;
     tree_set_collect(core->tree, core_collect, core);
     struct mshm_catalogue_entry *entries =
         (struct mshm_catalogue_entry *)(core->base + core->geometry.catalogue_offset);
-    return catalogue_create(&core->catalogue, core->tree, entries, MSHM_MAX_BUCKETS,
-                            core->options.page_size);
+    status = catalogue_create(&core->catalogue, core->tree, entries, MSHM_MAX_BUCKETS,
+                              core->options.page_size);
+    if (status == MSHM_OK)
+        tree_set_resolve(core->tree, catalogue_resolve, core->catalogue);
+    return status;
 }
 
 int

@@ -19,6 +19,7 @@ static const char *const names[] = {
     "manifest:written",
     "manifest:renamed",
     "tree:append",
+    "tree:blind_write",
     "tree:rebuild_published",
     "tree:split_right_published",
     "tree:split_left_published",

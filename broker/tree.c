@@ -9,8 +9,8 @@ enum {
 
 int
 tree_create(struct tree **result, const struct tree_options *options, const struct env *env,
-            struct frames *frames, struct snapshots *snapshots, struct mshm_view *view,
-            struct mshm_counters *counters)
+            struct frames *frames, struct pages *pages, struct snapshots *snapshots,
+            struct mshm_view *view, struct mshm_counters *counters)
 {
     struct tree *tree = calloc(1, sizeof(*tree));
     if (!tree)
@@ -23,6 +23,7 @@ tree_create(struct tree **result, const struct tree_options *options, const stru
     tree->options = *options;
     tree->env = env;
     tree->frames = frames;
+    tree->pages = pages;
     tree->snapshots = snapshots;
     tree->view = view;
     tree->counters = counters;
@@ -33,8 +34,8 @@ tree_create(struct tree **result, const struct tree_options *options, const stru
 static void
 plan_fini(struct tree_plan *plan)
 {
-    struct plan_array *arrays[] = {&plan->ops,   &plan->leaves, &plan->pages,  &plan->splits,
-                                   &plan->above, &plan->pids,   &plan->retired};
+    struct plan_array *arrays[] = {&plan->ops,    &plan->leaves, &plan->blinds, &plan->pages,
+                                   &plan->splits, &plan->above,  &plan->pids,   &plan->retired};
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++)
         free(arrays[i]->data);
     while (plan->chunks) {
@@ -50,6 +51,7 @@ tree_destroy(struct tree *tree)
     if (!tree)
         return;
     plan_fini(&tree->plan);
+    free(tree->missing.data);
     free(tree->history.places);
     free(tree->tidy);
     free(tree);
@@ -60,6 +62,60 @@ tree_set_collect(struct tree *tree, tree_collect *collect, void *argument)
 {
     tree->collect = collect;
     tree->collect_argument = argument;
+}
+
+void
+tree_set_resolve(struct tree *tree, tree_resolve *resolve, void *argument)
+{
+    tree->resolve = resolve;
+    tree->resolve_argument = argument;
+}
+
+void
+tree_set_peek(struct tree *tree, tree_peek *peek, void *argument)
+{
+    tree->peek = peek;
+    tree->peek_argument = argument;
+}
+
+uint32_t
+tree_missing(const struct tree *tree, const mshm_pid **pids)
+{
+    *pids = tree->missing.data;
+    return tree->missing.count;
+}
+
+/* Pages are missed in the order of their keys, so one that is missed again was the last one. */
+int
+tree_miss(struct tree *tree, mshm_pid pid)
+{
+    const mshm_pid *pids = tree->missing.data;
+    if (tree->missing.count > 0 && pids[tree->missing.count - 1] == pid)
+        return MSHM_OK;
+    mshm_pid *added = plan_push(&tree->missing, sizeof(*added));
+    if (!added)
+        return MSHM_NO_MEMORY;
+    *added = pid;
+    return MSHM_OK;
+}
+
+void
+tree_figures(const struct tree *tree, struct tree_figures *figures)
+{
+    *figures = (struct tree_figures){
+        .pages_leaf = tree->pages_leaf,
+        .pages_inner = tree->pages_inner,
+        .height = tree->height,
+    };
+}
+
+void
+tree_figures_restore(struct tree *tree, const struct tree_figures *figures)
+{
+    tree->pages_leaf = figures->pages_leaf;
+    tree->pages_inner = figures->pages_inner;
+    tree->height = figures->height;
+    tree_report(tree);
 }
 
 unsigned
@@ -81,6 +137,16 @@ tree_report(struct tree *tree)
     AO_store(&tree->counters->tree_height, tree->height);
 }
 
+uint8_t *
+tree_frame(const struct tree *tree, mshm_pid pid, uint32_t *size)
+{
+    AO_t word = AO_load(frames_map(tree->frames, pid));
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+        return NULL;
+    *size = mshm_class_size(mshm_map_class(word));
+    return frames_address(tree->frames, word);
+}
+
 /* The loop is the only writer, so it never meets a half-done change: no right links, no fences. What it reads is its own
  * memory; the checks are there because damage must become an error and not a crash. */
 int
@@ -93,8 +159,12 @@ tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_
         if (pid == 0 || pid >= tree->view->map_capacity)
             return MSHM_CORRUPT;
         AO_t word = AO_load(frames_map(tree->frames, pid));
-        if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
-            return MSHM_CORRUPT;
+        if (mshm_map_state(word) != MSHM_MAP_RESIDENT) {
+            *place = (struct tree_place){.pid = pid};
+            if (mshm_map_state(word) != MSHM_MAP_ON_DISK)
+                return MSHM_CORRUPT;
+            return expected == 1 && level == 0 ? MSHM_OK : MSHM_BUSY;
+        }
         uint8_t *frame = frames_address(tree->frames, word);
         uint32_t size = mshm_class_size(mshm_map_class(word));
         if (expected == 1 && level == 0) {
@@ -123,12 +193,12 @@ tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_
 {
     unsigned class = tree_class(page_size ? page_size : tree->options.page_size);
     assert(class < MSHM_CLASSES);
-    mshm_pid pid = frames_pid_allocate(tree->frames);
+    mshm_pid pid = pages_pid_allocate(tree->pages);
     if (pid == 0)
         return MSHM_FULL;
     uint8_t *frame = frames_allocate(tree->frames, class);
     if (!frame) {
-        frames_pid_free(tree->frames, pid);
+        pages_pid_return(tree->pages, pid);
         return MSHM_FULL;
     }
     struct mshm_leaf_spec spec = {
@@ -140,8 +210,8 @@ tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_
     int status = mshm_leaf_build(frame, mshm_class_size(class), &spec);
     assert(status == MSHM_OK);
     (void)status;
-    frames_publish(tree->frames, pid,
-                   frames_word(tree->frames, frame, class, mshm_leaf_hint(frame)));
+    pages_publish(tree->pages, pid, frames_word(tree->frames, frame, class, mshm_leaf_hint(frame)),
+                  0, true);
     tree->pages_leaf++;
     if (tree->height == 0)
         tree->height = 1;
@@ -150,72 +220,92 @@ tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_
     return MSHM_OK;
 }
 
-/* --- destruction: depth first, leaves before their parents, the root last. What was freed in an earlier call is known by
- * its page-map word: not resident, or another bucket's by now. --- */
+/* --- destruction: depth first, leaves before their parents, the root last. What was freed in an earlier call, or before a
+ * crash, is known by its page-map word. Leaves that are not in memory are freed unread: their parents name them. --- */
 
 struct destruction {
     struct tree *tree;
     uint32_t bucket;
     uint32_t budget;
+    int status; /* MSHM_OK, or what stopped it */
 };
 
-static const struct mshm_page *
-own_page(struct destruction *destruction, mshm_pid pid, uint32_t *size)
+/* Leaves, and not too many of them, so that the caller may have them all read at once. */
+enum { DESTROY_MISSING = 64 };
+
+static void
+destroy_spend(struct destruction *destruction, uint32_t pages)
 {
-    if (pid == 0 || pid >= destruction->tree->view->map_capacity)
-        return NULL;
-    AO_t word = AO_load(frames_map(destruction->tree->frames, pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
-        return NULL;
-    const struct mshm_page *page = (const void *)frames_address(destruction->tree->frames, word);
-    *size = mshm_class_size(mshm_map_class(word));
-    return page->bucket == destruction->bucket ? page : NULL;
+    destruction->budget -= pages < destruction->budget ? pages : destruction->budget;
 }
 
 static void
-destroy_leaf(struct destruction *destruction, mshm_pid pid, const struct mshm_page *page)
+destroy_leaf(struct destruction *destruction, mshm_pid pid)
 {
     struct tree *tree = destruction->tree;
-    AO_t history = AO_load(&page->history);
-    frames_pid_free(tree->frames, pid);
+    AO_t history = tree_history_word(tree, pid);
+    pages_free(tree->pages, pid, false);
     tree->pages_leaf--;
-    uint32_t frames = history_retire(tree, pid, history) + 1;
-    destruction->budget -= frames < destruction->budget ? frames : destruction->budget;
+    destroy_spend(destruction, history_retire(tree, pid, history) + 1);
 }
 
-/* True when the page and everything under it is gone. */
+static bool destroy_page(struct destruction *destruction, mshm_pid pid, unsigned level);
+
 static bool
-destroy_page(struct destruction *destruction, mshm_pid pid)
+destroy_inner(struct destruction *destruction, mshm_pid pid, const struct mshm_page *page,
+              uint32_t size)
 {
-    uint32_t size;
-    const struct mshm_page *page = own_page(destruction, pid, &size);
-    if (!page)
-        return true;
-    if (destruction->budget == 0)
-        return false;
-    if (page->level == 0) {
-        destroy_leaf(destruction, pid, page);
-        return true;
-    }
     const mshm_pid *children =
         (const void *)((const uint8_t *)page + (size_t)page->children_at * 4);
+    bool gone = true;
     assert((size_t)page->children_at * 4 + (page->key_count + 1u) * 4 <= size);
-    for (uint32_t i = 0; i <= page->key_count; i++)
-        if (!destroy_page(destruction, children[i]))
-            return false;
-    if (destruction->budget == 0)
+    (void)size;
+    for (uint32_t i = 0; i <= page->key_count && destruction->status == MSHM_OK; i++)
+        gone = destroy_page(destruction, children[i], page->level - 1u) && gone;
+    if (!gone || destruction->budget == 0)
         return false;
-    destruction->budget--;
+    destroy_spend(destruction, 1);
     destruction->tree->pages_inner--;
-    frames_pid_free(destruction->tree->frames, pid);
+    pages_free(destruction->tree->pages, pid, false);
     return true;
+}
+
+/* True when the page and everything under it is gone. level: LEVEL_UNKNOWN for the root. */
+enum { LEVEL_UNKNOWN = UINT8_MAX + 1 };
+static bool
+destroy_page(struct destruction *destruction, mshm_pid pid, unsigned level)
+{
+    struct tree *tree = destruction->tree;
+    if (pid == 0 || pid >= tree->view->map_capacity)
+        return true;
+    AO_t word = AO_load(frames_map(tree->frames, pid));
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT && mshm_map_state(word) != MSHM_MAP_ON_DISK)
+        return true;
+    uint32_t size = 0;
+    const struct mshm_page *page = (const void *)tree_frame(tree, pid, &size);
+    if (page && page->bucket != destruction->bucket)
+        return true;
+    if (destruction->budget == 0) {
+        destruction->status = MSHM_BUSY;
+        return false;
+    }
+    if (level == 0 || (page && page->level == 0)) {
+        destroy_leaf(destruction, pid);
+        return true;
+    }
+    if (page)
+        return destroy_inner(destruction, pid, page, size);
+    if (tree_miss(tree, pid) != MSHM_OK || tree->missing.count >= DESTROY_MISSING)
+        destruction->status = MSHM_BUSY;
+    return false;
 }
 
 int
 tree_bucket_destroy(struct tree *tree, mshm_pid root, uint32_t bucket, uint32_t budget)
 {
     struct destruction destruction = {.tree = tree, .bucket = bucket, .budget = budget};
-    bool gone = destroy_page(&destruction, root);
+    tree->missing.count = 0;
+    bool gone = destroy_page(&destruction, root, LEVEL_UNKNOWN);
     tree_report(tree);
     return gone ? MSHM_OK : MSHM_BUSY;
 }
@@ -241,12 +331,9 @@ tend_history(struct tree *tree)
 static bool
 leaf_nearly_full(struct tree *tree, mshm_pid pid)
 {
-    AO_t word = AO_load(frames_map(tree->frames, pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
-        return false;
-    const uint8_t *frame = frames_address(tree->frames, word);
-    uint32_t size = mshm_class_size(mshm_map_class(word));
-    return ((const struct mshm_page *)(const void *)frame)->kind == MSHM_PAGE_LEAF &&
+    uint32_t size;
+    const uint8_t *frame = tree_frame(tree, pid, &size);
+    return frame && ((const struct mshm_page *)(const void *)frame)->kind == MSHM_PAGE_LEAF &&
            (mshm_leaf_tail_room(frame) < TEND_PLACES || mshm_leaf_room(frame, size) < size / 16);
 }
 

@@ -1,8 +1,10 @@
 /* tree.h - the index writer: one B-link tree per bucket (DESIGN 4).
  *
  * Readers never wait and never see a half-done change: a leaf changes by append (one release store of its tail count)
- * or by replacement of its frame (one release store into the page map); splits publish right page, left page, parent in
- * that order (Lehman & Yao 1981). Loop thread only.
+ * or by replacement of its frame (one release store into the page map); splits publish new pages first, then the
+ * replaced ones from the root down; merges the left page, its parent, and only then give the right page's pid back
+ * (Lehman & Yao 1981). Pages may be out of memory: the tree never reads a disk. It says which pages it misses, or it
+ * writes to a leaf without having seen it (blind.h). Loop thread only.
  */
 #ifndef TREE_H
 #define TREE_H
@@ -10,6 +12,7 @@
 #include "frames.h"
 #include "mshm/ops.h"
 #include "mshm/read.h"
+#include "pages.h"
 #include "snapshots.h"
 
 struct tree; /* all trees of the store: what they share */
@@ -20,8 +23,8 @@ struct tree_options {
 };
 
 int tree_create(struct tree **tree, const struct tree_options *options, const struct env *env,
-                struct frames *frames, struct snapshots *snapshots, struct mshm_view *view,
-                struct mshm_counters *counters);
+                struct frames *frames, struct pages *pages, struct snapshots *snapshots,
+                struct mshm_view *view, struct mshm_counters *counters);
 void tree_destroy(struct tree *tree);
 
 /* Figures that a checkpoint keeps, because a restart does not look at every page. */
@@ -31,11 +34,14 @@ struct tree_figures {
 void tree_figures(const struct tree *tree, struct tree_figures *figures);
 void tree_figures_restore(struct tree *tree, const struct tree_figures *figures);
 
-/* The pages that the last tree_plan, tree_bucket_destroy, tree_tend... did not find in memory when it returned MSHM_BUSY; valid
- * until the next call. The caller has them read in (pager.h) and asks again. */
+/* The pages that the last tree_plan or tree_bucket_destroy did not find in memory when it returned MSHM_BUSY, without
+ * duplicates; valid until the next call of either. The caller has them read in (pager.h) and asks again. */
 uint32_t tree_missing(const struct tree *tree, const mshm_pid **pids);
-/* The history word of a leaf, also while it is out of memory: a pager_history. */
+/* The history word of a leaf, also while it is out of memory: a pager_history. It may change with every other call of
+ * the tree, so a frame that it was laid into is installed at once. */
 AO_t tree_history_word(void *tree, mshm_pid pid);
+/* A page was read in and installed: one that has become too large or too small is remembered for tree_tend. */
+void tree_loaded(struct tree *tree, mshm_pid pid);
 /* How tree_check looks at a page that is not in memory (pager_peek). NULL: such pages are passed over. */
 typedef int tree_peek(void *argument, mshm_pid pid, void *to, uint32_t *size, const char **why);
 void tree_set_peek(struct tree *tree, tree_peek *peek, void *argument);
@@ -47,7 +53,9 @@ void tree_set_collect(struct tree *tree, tree_collect *collect, void *argument);
 /* A new empty tree for a bucket: *root gets the pid of its root leaf. MSHM_FULL. */
 int tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_pid *root);
 /* Unlinks and retires every page of a bucket, at most `budget` pages a call: MSHM_OK when done, MSHM_BUSY when there is
- * more. Call only when no registered snapshot is older than the drop. */
+ * more, and when tree_missing() names inner pages that have to be read first; leaves are not read. May be begun anew
+ * after a crash at any point: what is gone already is passed over. Until it is done no pid of the bucket may be given
+ * out as another page (pages_hold_pids). Call only when no registered snapshot is older than the drop. */
 int tree_bucket_destroy(struct tree *tree, mshm_pid root, uint32_t bucket, uint32_t budget);
 
 /* How a commit is prepared: everything that may fail happens in tree_plan, nothing in tree_apply. */
@@ -58,14 +66,22 @@ struct tree_target { /* found by the caller in the catalogue, per operation's bu
 /* Resolves a bucket id for a commit: MSHM_OK, or the status to answer. */
 typedef int tree_resolve(void *argument, uint32_t bucket, struct tree_target *target);
 
+/* Asked where the tree works on its own: the bucket of a page it remembered. Buckets that were dropped are left alone. */
+void tree_set_resolve(struct tree *tree, tree_resolve *resolve, void *argument);
+
 struct tree_plan; /* reusable memory of one plan; owned by the tree */
 
 /* Checks and prepares `count` validated operations: for each the leaf is found, then
  *   - conflict: the key's newest version has timestamp > snapshot -> MSHM_CONFLICT (snapshot UINT64_MAX: no check);
  *   - preconditions of INSERT, UPDATE, DELETE_EXISTING against the newest version -> MSHM_EXISTS, MSHM_NOT_FOUND;
+ *   - a leaf that is not in memory: a PUT or DELETE becomes a blind write when no write to the leaf is newer than the
+ *     snapshot, as far as blind writes are allowed (page_format.h, DATA_DELTA_MAX); else it is missing;
+ *   - pages are missing -> MSHM_BUSY, and tree_missing() lists all of them, inner pages first: the way of an operation
+ *     ends at the first one; what can be refused without them is refused at once;
  *   - frames for the worst case are set aside -> MSHM_FULL when there are not enough (deletes may use the reserve).
- *   - MSHM_TOO_BIG when the new frames would take more than a quarter of the cache (not with snapshot UINT64_MAX).
- * On a failure nothing has changed. At most one plan is open at a time. The operations' bytes stay untouched until
+ *   - MSHM_TOO_BIG when the new frames, or all leaves that have to be in memory, would take more than a quarter of the
+ *     cache (not with snapshot UINT64_MAX).
+ * On a failure nothing has changed. No page may leave memory before tree_apply. At most one plan is open at a time. The operations' bytes stay untouched until
  * tree_apply or tree_cancel: the plan points into them. */
 int tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
               mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
@@ -87,7 +103,8 @@ void tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timest
 void tree_cancel(struct tree *tree, struct tree_plan *plan);
 
 /* Work that was put off so that a commit is answered sooner (leaves with nearly full tails): does up to `budget` leaves;
- * and now and then a part of a pass over the history for versions that nobody needs any more. True when more is left. */
+ * and now and then a part of a pass over the history for versions that nobody needs any more. True when more is left.
+ * Pages that are not in memory are passed over, here and in all that follows. */
 bool tree_tend(struct tree *tree, unsigned budget);
 
 /* For idle times: rebuilds leaves whose tails hold more than a few entries, so that reading what was written lately costs
@@ -103,7 +120,8 @@ mshm_timestamp tree_history_costliest(struct tree *tree);
 bool tree_history_prune(struct tree *tree, unsigned budget);
 
 /* Every invariant of a bucket's tree: levels, fences, siblings, separators, page contents, each pid once, reachability.
- * Counts keys with a live newest version. MSHM_OK or MSHM_CORRUPT and *why. */
+ * Counts keys with a live newest version. Pages that are not in memory are looked at through tree_set_peek's function;
+ * without one they are passed over, and what hangs on them. MSHM_OK or MSHM_CORRUPT and *why. */
 int tree_check(struct tree *tree, struct mshm_tree_ref ref, uint64_t *live_keys, const char **why);
 
 #endif

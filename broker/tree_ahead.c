@@ -6,7 +6,8 @@
  *   ahead_take        gives a place to the plan
  *
  * A place is right until a page is published: leaves change by appends only, and an append moves no key to another page.
- * tree_apply therefore drops all places when it publishes, and sessions_drain begins without any.
+ * tree_apply therefore drops all places when it publishes, and sessions_drain begins without any. A page that left memory
+ * meanwhile, or came back in another frame, is known by its page-map word.
  */
 #include "tree_parts.h"
 
@@ -28,7 +29,9 @@ tree_ahead_add(struct tree *tree, uint32_t bucket, const void *key, uint16_t key
     struct tree_hint *hint = &ahead->hints[ahead->count];
     hint->hash = mshm_key_hash(key, key_size);
     if (tree_descend(tree, target.ref, key, key_size, hint->hash, 0, &hint->place) != MSHM_OK)
-        return; /* damage is the plan's to report */
+        return; /* damage, and what is missing, is the plan's to report */
+    if (!hint->place.frame)
+        return;
     hint->bucket = bucket;
     hint->key_size = key_size;
     memcpy(hint->key, key, key_size);
@@ -53,9 +56,10 @@ ahead_take(struct tree *tree, uint32_t bucket, const struct mshm_op *op, uint64_
         if (hint->hash != hash || hint->bucket != bucket || hint->key_size != op->key_size ||
             memcmp(hint->key, mshm_op_key(op), op->key_size) != 0)
             continue;
-        *place = hint->place;
+        uint32_t size;
         ahead->next = i + 1;
-        return true;
+        *place = hint->place;
+        return tree_frame(tree, place->pid, &size) == place->frame;
     }
     return false;
 }

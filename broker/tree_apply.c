@@ -2,7 +2,7 @@
 #include "kill_point.h"
 #include "tree_parts.h"
 
-static struct mshm_version
+struct mshm_version
 op_version(const struct mshm_op *op, mshm_timestamp timestamp)
 {
     return (struct mshm_version){
@@ -41,16 +41,20 @@ leaf_append(struct tree *tree, const struct plan_leaf *leaf, mshm_timestamp time
         (void)status;
         MACE_KILL_POINT("tree:append");
     }
+    pages_touch(tree->pages, leaf->pid, timestamp);
     leaf_remember(tree, leaf);
     mshm_counter_add(&tree->counters->appends, leaf->op_count);
 }
 
 static void
-page_build_leaf(const struct plan_page *page, mshm_timestamp timestamp)
+page_build_leaf(struct plan_page *page, mshm_timestamp timestamp)
 {
-    for (uint32_t i = 0; i < page->spec.count; i++)
+    for (uint32_t i = 0; i < page->spec.count; i++) {
         if (page->versions[i].timestamp == PLAN_TIMESTAMP)
             page->versions[i].timestamp = timestamp;
+        if (page->versions[i].timestamp > page->newest)
+            page->newest = page->versions[i].timestamp;
+    }
     int status = mshm_leaf_build(page->frame, mshm_class_size(page->class), &page->spec);
     assert(status == MSHM_OK); /* the size does not depend on the timestamp */
     (void)status;
@@ -60,13 +64,13 @@ static void
 page_publish(struct tree *tree, const struct plan_page *page)
 {
     unsigned hint = page->kind == MSHM_PAGE_LEAF ? mshm_leaf_hint(page->frame) : 0;
-    frames_publish(tree->frames, page->pid,
-                   frames_word(tree->frames, page->frame, page->class, hint));
+    pages_publish(tree->pages, page->pid, frames_word(tree->frames, page->frame, page->class, hint),
+                  page->newest, page->whole);
 }
 
 /* What a reader can meet after each step is told in tree_parts.h. */
 static void
-pages_publish(struct tree *tree, struct tree_plan *plan)
+plan_pages_publish(struct tree *tree, struct tree_plan *plan)
 {
     const struct plan_page *pages = plan_pages(plan);
     for (uint32_t i = plan->pages.count; i-- > 0;)
@@ -95,7 +99,7 @@ pages_publish(struct tree *tree, struct tree_plan *plan)
 /* History frames that were taken in go after the leaves that led to them, so a bracket that may use the one may use the
  * other. */
 static void
-history_settle(struct tree *tree, struct tree_plan *plan)
+history_settle(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
 {
     const AO_t *retired = plan->retired.data;
     for (uint32_t i = 0; i < plan->retired.count; i++)
@@ -110,7 +114,7 @@ history_settle(struct tree *tree, struct tree_plan *plan)
     const struct plan_page *pages = plan_pages(plan);
     for (uint32_t i = 0; i < plan->pages.count; i++) {
         if (pages[i].kind == MSHM_PAGE_LEAF && pages[i].history_bytes > 0)
-            history_note(tree, &pages[i]);
+            history_note(tree, &pages[i], timestamp);
         if (pages[i].kind == MSHM_PAGE_HISTORY) {
             tree->pages_history++;
             tree->history_bytes += mshm_class_size(pages[i].class);
@@ -121,13 +125,13 @@ history_settle(struct tree *tree, struct tree_plan *plan)
 static void
 plan_publish(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
 {
-    const struct plan_page *pages = plan_pages(plan);
+    struct plan_page *pages = plan_pages(plan);
     for (uint32_t i = 0; i < plan->pages.count; i++)
         if (pages[i].kind == MSHM_PAGE_LEAF)
             page_build_leaf(&pages[i], timestamp);
     tree_ahead_begin(tree); /* what was found may be replaced here */
-    pages_publish(tree, plan);
-    history_settle(tree, plan);
+    plan_pages_publish(tree, plan);
+    history_settle(tree, plan, timestamp);
     tree->pages_leaf += plan->leaf_added;
     tree->pages_inner += plan->inner_added;
     for (uint32_t i = 0; i < plan->pages.count; i++)
@@ -147,6 +151,8 @@ tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
     for (uint32_t i = 0; i < plan->leaves.count; i++)
         if (!leaves[i].rebuild)
             leaf_append(tree, &leaves[i], timestamp);
+    if (plan->blinds.count > 0)
+        blinds_apply(tree, plan, timestamp);
     if (plan->pages.count > 0)
         plan_publish(tree, plan, timestamp);
     plan->open = false;

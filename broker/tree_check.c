@@ -10,7 +10,9 @@ struct check {
     struct mshm_tree_ref ref;
     uint64_t live_keys, pages;
     mshm_pid right[MAX_LEVELS]; /* that the page visited last names */
-    bool seen[MAX_LEVELS];
+    bool seen[MAX_LEVELS];      /* false: there was none, or it was passed over */
+    uint8_t *met;               /* a bit for each pid */
+    uint8_t *peeked;            /* a page that is not in memory */
     struct mshm_leaf_iterator iterator;
 };
 
@@ -73,7 +75,7 @@ check_known(const struct mshm_version *leaf, uint32_t leaf_count, const struct m
 }
 
 static const char *
-check_history(struct check *check, const uint8_t *leaf)
+check_history(struct check *check, const uint8_t *leaf, uint32_t leaf_size)
 {
     struct tree *tree = check->tree;
     struct tree_plan *plan = &tree->plan;
@@ -83,10 +85,11 @@ check_history(struct check *check, const uint8_t *leaf)
     struct mshm_version *first, *all;
     uint32_t first_count, count;
     plan_memory_reset(plan);
-    AO_t own = AO_load(frames_map(tree->frames, page->pid));
+    if (word != tree_history_word(tree, page->pid))
+        return "a leaf's history is not the one that is noted";
     if (word == 0)
         return history_known(tree, page->pid) ? "a leaf without history is noted" : NULL;
-    if (rebuild_load(plan, leaf, mshm_class_size(mshm_map_class(own)), &first, &first_count))
+    if (rebuild_load(plan, leaf, leaf_size, &first, &first_count))
         return "a leaf cannot be taken apart";
     all = first;
     count = first_count;
@@ -129,17 +132,19 @@ check_leaf(struct check *check, const uint8_t *frame, uint32_t size)
     struct mshm_version version;
     while (mshm_leaf_iterator_next(&check->iterator, UINT64_MAX, &version) == MSHM_OK)
         check->live_keys += version.kind != MSHM_ENTRY_TOMBSTONE && version.kind != 0;
-    return check_history(check, frame);
+    return check_history(check, frame, size);
 }
 
 static const char *check_page(struct check *check, mshm_pid pid, unsigned level,
                               const struct range *range);
 
+/* The frame may be gone when the first child has been looked at: two pages out of memory are never there at once. */
+
 static const char *
 check_children(struct check *check, const uint8_t *frame, uint32_t size, const struct range *range)
 {
     const struct mshm_page *page = (const void *)frame;
-    uint32_t count = page->key_count, room = count + 1;
+    uint32_t count = page->key_count, room = count + 1, level = page->level - 1u;
     uint32_t key_bytes = size + count * (uint32_t)page->prefix_size;
     struct mshm_separator *separators = malloc(room * sizeof(*separators));
     mshm_pid *children = malloc(room * sizeof(*children));
@@ -161,7 +166,7 @@ check_children(struct check *check, const uint8_t *frame, uint32_t size, const s
             part.high = separators[i].key;
             part.high_size = separators[i].size;
         }
-        why = check_page(check, children[i], page->level - 1u, &part);
+        why = check_page(check, children[i], level, &part);
     }
     free(separators);
     free(children);
@@ -169,18 +174,35 @@ check_children(struct check *check, const uint8_t *frame, uint32_t size, const s
     return why;
 }
 
+/* A page in memory, or its copy; *frame NULL: passed over. */
 static const char *
-check_page(struct check *check, mshm_pid pid, unsigned level, const struct range *range)
+check_find(struct check *check, mshm_pid pid, const uint8_t **frame, uint32_t *size)
 {
     struct tree *tree = check->tree;
     const char *why = NULL;
+    *frame = NULL;
     if (pid == 0 || pid >= tree->view->map_capacity)
         return "a pid beyond the page map";
+    if (check->met[pid / 8] & 1u << pid % 8)
+        return "a page that two lead to";
+    check->met[pid / 8] |= (uint8_t)(1u << pid % 8);
     AO_t word = AO_load(frames_map(tree->frames, pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
-        return "a page that is not resident";
-    const uint8_t *frame = frames_address(tree->frames, word);
-    uint32_t size = mshm_class_size(mshm_map_class(word));
+    if (mshm_map_state(word) == MSHM_MAP_RESIDENT) {
+        *frame = tree_frame(tree, pid, size);
+    } else if (mshm_map_state(word) != MSHM_MAP_ON_DISK) {
+        return "a page that is neither in memory nor on disk";
+    } else if (tree->peek) {
+        if (tree->peek(tree->peek_argument, pid, check->peeked, size, &why) != MSHM_OK)
+            return why ? why : "a page that cannot be read";
+        *frame = check->peeked;
+    }
+    return NULL;
+}
+
+static const char *
+check_frame(struct check *check, mshm_pid pid, unsigned level, const uint8_t *frame, uint32_t size,
+            const struct range *range)
+{
     const struct mshm_page *page = (const void *)frame;
     if (page->magic != MSHM_PAGE_MAGIC || page->pid != pid || page->bucket != check->ref.bucket)
         return "a page that is not the one its pid names";
@@ -193,38 +215,69 @@ check_page(struct check *check, mshm_pid pid, unsigned level, const struct range
     check->seen[level] = true;
     check->right[level] = page->right;
     check->pages++;
-    why = check_fences(frame, size, range);
+    return check_fences(frame, size, range);
+}
+
+static const char *
+check_page(struct check *check, mshm_pid pid, unsigned level, const struct range *range)
+{
+    const uint8_t *frame;
+    uint32_t size;
+    const char *why = check_find(check, pid, &frame, &size);
+    if (why)
+        return why;
+    if (!frame) {
+        for (unsigned i = 0; i <= level; i++)
+            check->seen[i] = false;
+        return NULL;
+    }
+    why = check_frame(check, pid, level, frame, size, range);
     if (why)
         return why;
     if (level == 0)
         return check_leaf(check, frame, size);
     if (mshm_inner_check(frame, size, &why) != MSHM_OK)
         return why;
-    if (page->key_count == 0)
+    if (((const struct mshm_page *)(const void *)frame)->key_count == 0)
         return "an inner page with one child";
     return check_children(check, frame, size, range);
+}
+
+static const char *
+check_tree(struct check *check)
+{
+    struct range everything = {.low = (const uint8_t *)"", .high_size = MSHM_FENCE_INFINITE};
+    const uint8_t *frame;
+    uint32_t size;
+    const char *why = check_find(check, check->ref.root, &frame, &size);
+    if (why || !frame)
+        return why;
+    unsigned level = ((const struct mshm_page *)(const void *)frame)->level;
+    if (level >= MAX_LEVELS)
+        return "the root's level is beyond reason";
+    check->met[check->ref.root / 8] &= (uint8_t) ~(1u << check->ref.root % 8);
+    why = check_page(check, check->ref.root, level, &everything);
+    for (unsigned i = 0; i <= level && !why; i++)
+        if (check->seen[i] && check->right[i] != 0)
+            why = "the last page of a level has a right sibling";
+    return why;
 }
 
 int
 tree_check(struct tree *tree, struct mshm_tree_ref ref, uint64_t *live_keys, const char **why)
 {
     assert(!tree->plan.open);
-    struct check check = {.tree = tree, .ref = ref};
-    struct range everything = {.low = (const uint8_t *)"", .high_size = MSHM_FENCE_INFINITE};
-    const char *text = NULL;
-    AO_t word = AO_load(frames_map(tree->frames, ref.root));
-    unsigned level = 0;
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
-        text = "the root is not resident";
-    else
-        level = ((const struct mshm_page *)(const void *)frames_address(tree->frames, word))->level;
-    if (level >= MAX_LEVELS)
-        text = "the root's level is beyond reason";
-    if (!text)
-        text = check_page(&check, ref.root, level, &everything);
-    for (unsigned i = 0; i <= level && !text; i++)
-        if (check.right[i] != 0)
-            text = "the last page of a level has a right sibling";
+    struct check check = {
+        .tree = tree,
+        .ref = ref,
+        .met = calloc(tree->view->map_capacity / 8 + 1, 1),
+        .peeked = aligned_alloc(MSHM_LINE, MSHM_MAX_FRAME),
+    };
+    const char *text = "out of memory";
+    if (check.met && check.peeked)
+        text = check_tree(&check);
+    free(check.met);
+    free(check.peeked);
     plan_memory_reset(&tree->plan);
     if (text) {
         if (why)

@@ -106,11 +106,21 @@ keepers_add(struct history_keepers *keepers, mshm_timestamp snapshot)
 }
 
 static void
+keepers_widen(struct history_keepers *keepers, mshm_timestamp begin, mshm_timestamp end)
+{
+    if (keepers->end == 0 || begin < keepers->begin)
+        keepers->begin = begin;
+    if (end > keepers->end)
+        keepers->end = end;
+}
+
+static void
 keepers_note(const struct rebuild *rebuild, const struct mshm_version *version,
              mshm_timestamp newer)
 {
     const struct snapshots *snapshots = rebuild->tree->snapshots;
     uint32_t keeper = keeper_of(snapshots, version->timestamp, newer);
+    keepers_widen(rebuild->keepers, version->timestamp, newer);
     if (keeper < snapshots->count)
         keepers_add(rebuild->keepers, snapshots->list[keeper]);
     else
@@ -127,6 +137,7 @@ history_inherit(const struct rebuild *rebuild)
     const struct history_keepers *former = &set->places[set_find(set, rebuild->leaf->pid)].keepers;
     for (uint32_t i = 0; i < former->count; i++)
         keepers_add(rebuild->keepers, former->snapshots[i]);
+    keepers_widen(rebuild->keepers, former->begin, former->end);
     rebuild->keepers->more |= former->more;
     if (rebuild->keepers->horizon == 0)
         rebuild->keepers->horizon = former->horizon;
@@ -143,6 +154,15 @@ keepers_changed(const struct tree *tree, const struct history_keepers *keepers)
             snapshots->count)
             return true;
     return false;
+}
+
+/* True when no snapshot, registered or to come, reads anything of it. */
+static bool
+keepers_gone(const struct tree *tree, const struct history_keepers *keepers)
+{
+    const struct snapshots *snapshots = tree->snapshots;
+    return keepers->end <= snapshots->horizon &&
+           keeper_of(snapshots, keepers->begin, keepers->end) == snapshots->count;
 }
 
 /* --- moving out --- */
@@ -319,7 +339,7 @@ history_forget(struct tree *tree, mshm_pid pid)
 }
 
 void
-history_note(struct tree *tree, const struct plan_page *page)
+history_note(struct tree *tree, const struct plan_page *page, mshm_timestamp timestamp)
 {
     struct history_set *set = &tree->history;
     struct history_leaf *leaf = &set->places[set_find(set, page->pid)];
@@ -327,16 +347,27 @@ history_note(struct tree *tree, const struct plan_page *page)
     *leaf = (struct history_leaf){
         .pid = page->pid,
         .target = page->target,
+        .word = page->spec.history,
         .bytes = page->history_bytes,
         .keepers = *page->keepers,
     };
+    if (leaf->keepers.end == PLAN_TIMESTAMP)
+        leaf->keepers.end = timestamp;
 }
 
 uint64_t
 history_known(const struct tree *tree, mshm_pid pid)
 {
     const struct history_set *set = &tree->history;
-    return set->capacity ? set->places[set_find(set, pid)].bytes : 0;
+    return set->count ? set->places[set_find(set, pid)].bytes : 0;
+}
+
+AO_t
+tree_history_word(void *argument, mshm_pid pid)
+{
+    const struct tree *tree = argument;
+    const struct history_set *set = &tree->history;
+    return set->count ? set->places[set_find(set, pid)].word : 0;
 }
 
 uint32_t
@@ -359,6 +390,14 @@ history_retire(struct tree *tree, mshm_pid pid, AO_t word)
 
 /* --- letting go --- */
 
+/* A leaf that is not in memory keeps its history as it is, or loses all of it. */
+static void
+history_let_go(struct tree *tree, const struct history_leaf *leaf)
+{
+    if (keepers_gone(tree, &leaf->keepers))
+        history_retire(tree, leaf->pid, leaf->word);
+}
+
 /* Goes through the set from the cursor on. Places move when leaves leave the set, so one may be met twice in a pass or
  * not at all; the next pass meets it. */
 static bool
@@ -368,6 +407,11 @@ set_walk(struct tree *tree, unsigned budget, bool overflowed)
     unsigned places = WALK_PLACES * (budget + 1);
     while (set->cursor < set->capacity && budget > 0 && places-- > 0) {
         struct history_leaf leaf = set->places[set->cursor++];
+        uint32_t size;
+        if (leaf.pid != 0 && !tree_frame(tree, leaf.pid, &size)) {
+            history_let_go(tree, &leaf);
+            continue;
+        }
         if (leaf.pid == 0 ||
             !(keepers_changed(tree, &leaf.keepers) || (overflowed && leaf.keepers.more)))
             continue;
@@ -420,14 +464,19 @@ costs_add(struct tree *tree, const struct mshm_version *versions, uint32_t count
     }
 }
 
-/* Loads a leaf with all its history into the plan's memory and adds up. */
+/* Loads a leaf with all its history into the plan's memory and adds up. Of a leaf that is not in memory all is put to the
+ * account of the first snapshot that was found to need some of it. */
 static int
 costs_sample(struct tree *tree, const struct history_leaf *leaf, uint64_t *costs)
 {
     struct tree_plan *plan = &tree->plan;
     AO_t word = AO_load(frames_map(tree->frames, leaf->pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+    if (mshm_map_state(word) != MSHM_MAP_RESIDENT) {
+        uint32_t keeper = keeper_of(tree->snapshots, leaf->keepers.begin, leaf->keepers.end);
+        if (keeper < tree->snapshots->count)
+            costs[keeper] += leaf->bytes;
         return MSHM_OK;
+    }
     struct mshm_version *all = NULL;
     uint32_t count = 0;
     plan_memory_reset(plan);

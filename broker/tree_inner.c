@@ -185,6 +185,7 @@ inner_pages(struct tree *tree, const struct tree_target *target, mshm_pid pid, u
             break;
         page->replaces = pids[i] == pid;
         page->split = cut->count > 1;
+        page->whole = true;
         page->root = pid == target->ref.root && cut->count == 1;
         if (i + 1 < cut->count)
             borders[i] = content->separators[cut->ends[i]];
@@ -279,6 +280,8 @@ split_parent(struct tree *tree, unsigned level, uint32_t first, uint32_t *next)
                               &parent.place);
     if (!status)
         status = mshm_page_fences(parent.place.frame, parent.place.size, &parent.fences);
+    if (status == MSHM_BUSY)
+        tree_miss(tree, parent.place.pid);
     if (status)
         return status;
     uint32_t end = first + 1;

@@ -3,7 +3,8 @@
  *
  * A plan is made in three steps, and only the first looks at the operations:
  *
- *   tree_plan.c                    finds the leaf of each operation and decides: append, or rebuild the leaf
+ *   tree_plan.c                    finds the leaf of each operation and decides: append, or rebuild the leaf; or, when
+ *   tree_blind.c                   the leaf is not in memory: write blind, or have it read in first
  *   tree_rebuild.c, tree_split.c   lay out new frames for the leaves that are rebuilt, as many as they need
  *   tree_inner.c                   lays out new inner pages, level by level, for the leaves that became several
  *
@@ -34,6 +35,12 @@ struct plan_op {
     uint64_t hash;
 };
 
+/* An operation on a leaf that is not in memory. */
+struct plan_blind {
+    const struct mshm_op *op;
+    mshm_pid pid;
+};
+
 /* A leaf that the plan touches. */
 struct plan_leaf {
     struct tree_target target;
@@ -55,6 +62,8 @@ struct history_keepers {
     uint32_t count;
     bool more;              /* there are others */
     mshm_timestamp horizon; /* some version was kept because it was newer than this; 0 = none */
+    /* Only snapshots in [begin, end) can read any of it: tells when all of it may go without a look at the leaf. */
+    mshm_timestamp begin, end;
 };
 
 /* A frame that was filled, or whose filling is settled, and is not yet published. */
@@ -67,9 +76,11 @@ struct plan_page {
     bool replaces; /* the pid leads to a page now */
     bool split;    /* one of several pages made from one */
     bool root;     /* the root's new frame, a level higher */
+    bool whole;    /* a delta on top of the page's last record would not do (pages.h) */
     struct tree_target target;
     struct mshm_leaf_spec spec;    /* leaf: built by tree_apply */
     struct mshm_version *versions; /* leaf: spec.versions, writable */
+    mshm_timestamp newest;         /* leaf: of its versions; known when it is built */
     uint64_t history_bytes;        /* leaf: bytes of the frames of its history */
     const struct history_keepers *keepers;
 };
@@ -100,6 +111,7 @@ struct tree_plan {
     bool bounded;              /* a plan that needs too much of the cache is refused */
     struct plan_array ops;     /* struct plan_op */
     struct plan_array leaves;  /* struct plan_leaf */
+    struct plan_array blinds;  /* struct plan_blind */
     struct plan_array pages;   /* struct plan_page, lower levels first */
     struct plan_array splits;  /* struct plan_split of one level */
     struct plan_array above;   /* struct plan_split of the next level */
@@ -108,6 +120,7 @@ struct tree_plan {
     struct plan_chunk *chunks; /* memory that lives as long as the plan */
     struct plan_chunk *chunk;  /* the one in use */
     size_t chunk_used;
+    uint64_t blind_bytes;    /* keys and values of `blinds` */
     uint64_t bytes;          /* of frames set aside */
     uint64_t history_loaded; /* bytes of the history frames in `retired` */
     uint64_t rebuilt, splits_made, pruned, inner_added, leaf_added;
@@ -117,10 +130,12 @@ struct tree_plan {
 struct history_leaf {
     mshm_pid pid; /* 0 = empty place */
     struct tree_target target;
+    AO_t
+        word; /* that leads to the first frame, as in the leaf's header: the only place while the leaf is out of memory */
     uint64_t bytes;
     struct history_keepers keepers;
 };
-/* The leaves that have history: an open-addressed table by pid, at most half full. */
+/* The leaves that have history, in memory or not: an open-addressed table by pid, at most half full. */
 struct history_set {
     struct history_leaf *places;
     uint32_t capacity; /* a power of two, or 0 */
@@ -159,12 +174,19 @@ struct tree {
     struct tree_options options;
     const struct env *env;
     struct frames *frames;
+    struct pages *pages;
     struct snapshots *snapshots;
     struct mshm_view *view;
     struct mshm_counters *counters;
     tree_collect *collect;
     void *collect_argument;
+    tree_resolve *resolve;
+    void *resolve_argument;
+    tree_peek *peek;
+    void *peek_argument;
     struct tree_plan plan;
+    struct plan_array
+        missing; /* mshm_pid: what the last plan or destruction did not find in memory */
     struct tree_ahead ahead;
     struct history_set history;
     uint64_t history_bytes;
@@ -183,16 +205,24 @@ struct tree {
 };
 
 /* --- tree.c --- */
-/* The page of `level` that covers the key. MSHM_OK or MSHM_CORRUPT. A leaf's lines are on their way but were not looked at:
- * leaf_check does that. */
+/* The page of `level` that covers the key. MSHM_OK, MSHM_CORRUPT, or MSHM_BUSY: the page place->pid on the way there is not
+ * in memory. A leaf that is not in memory is found: MSHM_OK, and place->frame is NULL. A leaf's lines are on their way
+ * but were not looked at: leaf_check does that. */
 int tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_t key_size,
                  uint64_t hash, unsigned level, struct tree_place *place);
 unsigned
 tree_class(uint32_t size); /* smallest class that holds `size` bytes; MSHM_CLASSES = none */
 void tree_report(struct tree *tree); /* gauges into the counters */
+/* The frame of a page in memory, or NULL. */
+uint8_t *tree_frame(const struct tree *tree, mshm_pid pid, uint32_t *size);
+/* Remembers a page that has to be read in. MSHM_OK, MSHM_NO_MEMORY. */
+int tree_miss(struct tree *tree, mshm_pid pid);
 /* Rebuilds one leaf on its own. `only_smaller`: not when that saves no history. */
 int tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid,
                  bool whole_history, bool only_smaller);
+
+/* --- tree_apply.c --- */
+struct mshm_version op_version(const struct mshm_op *op, mshm_timestamp timestamp);
 
 /* --- tree_plan.c --- */
 /* Appends one zeroed element of `size` bytes; NULL when out of memory. Elements move when the array grows. */
@@ -215,6 +245,14 @@ plan_op_deletes(const struct mshm_op *op)
 {
     return op->kind == MSHM_OP_DELETE || op->kind == MSHM_OP_DELETE_EXISTING;
 }
+
+/* --- tree_blind.c --- */
+/* Decides about an operation on a leaf that is not in memory: it becomes a blind write of the plan, or the leaf is noted
+ * as missing, both MSHM_OK; MSHM_CONFLICT, MSHM_NO_MEMORY. Operations on one leaf come one after the other. */
+int blinds_add(struct tree *tree, const struct mshm_op *op, mshm_pid pid, mshm_timestamp snapshot);
+/* Room for the plan's blind writes: MSHM_OK, MSHM_FULL, MSHM_NO_MEMORY. */
+int blinds_reserve(struct tree *tree, bool reserve);
+void blinds_apply(struct tree *tree, const struct tree_plan *plan, mshm_timestamp timestamp);
 
 /* --- tree_rebuild.c --- */
 /* What a rebuild notes in a version's `reserved`. */
@@ -241,6 +279,9 @@ struct rebuild {
     uint32_t tail_count;  /* versions that came from the tail or are new */
     uint32_t fresh_count; /* new keys */
     uint32_t fresh_first, fresh_last;
+    const struct mshm_version *own; /* what the leaf itself held */
+    uint32_t own_count;
+    bool vanished;         /* some key is not there any more */
     uint32_t limit;        /* bytes that a page may take after a rebuild in no particular order */
     AO_t rest;             /* history that was not taken in, and stays as it is */
     uint64_t loaded_bytes; /* of history frames that were taken in */
@@ -289,9 +330,9 @@ int history_move_out(struct rebuild *rebuild);
 int history_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, AO_t *word,
                   uint64_t *bytes);
 int history_reserve(struct tree *tree, uint32_t more); /* room in the set for `more` leaves */
-void history_note(struct tree *tree, const struct plan_page *page);
+void history_note(struct tree *tree, const struct plan_page *page, mshm_timestamp timestamp);
 void history_forget(struct tree *tree, mshm_pid pid);
-uint64_t history_known(const struct tree *tree, mshm_pid pid);
+uint64_t history_known(const struct tree *tree, mshm_pid pid); /* bytes of its frames */
 /* Retires the frames of a chain and forgets the leaf: returns how many. */
 uint32_t history_retire(struct tree *tree, mshm_pid pid, AO_t word);
 /* Goes on through the leaves whose history may have become smaller; true when more is left. */

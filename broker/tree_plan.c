@@ -98,6 +98,8 @@ plan_reset(struct tree_plan *plan)
 {
     array_reset(&plan->ops);
     array_reset(&plan->leaves);
+    array_reset(&plan->blinds);
+    plan->blind_bytes = 0;
     plan->collected = false;
     if (!plan->rebuilds)
         return; /* nothing was rebuilt, which is the rule */
@@ -140,7 +142,7 @@ plan_pid_add(struct tree *tree, mshm_pid *pid)
     mshm_pid *added = plan_push(&tree->plan.pids, sizeof(*added));
     if (!added)
         return MSHM_NO_MEMORY;
-    *added = frames_pid_allocate(tree->frames);
+    *added = pages_pid_allocate(tree->pages);
     if (*added == 0) {
         tree->plan.pids.count--;
         return MSHM_FULL;
@@ -157,6 +159,7 @@ struct found {
     uint64_t hash;
     struct tree_target target;
     struct tree_place place;
+    bool lost; /* a page on the way to the leaf is not in memory */
 };
 
 /* What tree_descend has not looked at. */
@@ -183,19 +186,23 @@ leaf_add(struct tree_plan *plan, const struct found *found, struct plan_leaf **r
     return MSHM_OK;
 }
 
-/* Conflict and precondition against the key's newest version. */
+/* Conflict and precondition against the key's newest version. A key that the leaf does not hold while it has history:
+ * something of the key may hang there that nobody can read, and must not be found under the new version; then all of
+ * the history is taken in, which drops it (tree_history.c). */
 static int
-op_check(const struct plan_leaf *leaf, const struct mshm_op *op, uint64_t hash,
-         mshm_timestamp snapshot)
+op_check(struct plan_leaf *leaf, const struct mshm_op *op, uint64_t hash, mshm_timestamp snapshot)
 {
     bool conditional = op->kind >= MSHM_OP_INSERT;
-    if (snapshot == UINT64_MAX && !conditional)
+    bool history = AO_load(&((const struct mshm_page *)(const void *)leaf->frame)->history) != 0;
+    if (snapshot == UINT64_MAX && !conditional && !history)
         return MSHM_OK;
     struct mshm_version newest;
     int found =
         mshm_leaf_newest(leaf->frame, leaf->size, mshm_op_key(op), op->key_size, hash, &newest);
     if (found < 0)
         return found;
+    if (history && found == MSHM_FOUND_NOTHING)
+        leaf->rebuild = leaf->whole_history = true;
     if (found == MSHM_FOUND_VERSION && newest.timestamp > snapshot)
         return MSHM_CONFLICT;
     bool present = found == MSHM_FOUND_VERSION && newest.kind != MSHM_ENTRY_TOMBSTONE;
@@ -254,6 +261,7 @@ op_find(struct planning *planning, const struct mshm_op *op, struct found *found
     }
     found->op = op;
     found->hash = mshm_key_hash(mshm_op_key(op), op->key_size);
+    found->lost = false;
     found->target = planning->target;
     planning->follows = planning->follows && last && leaf_covers(last, op);
     if (planning->follows) {
@@ -263,8 +271,10 @@ op_find(struct planning *planning, const struct mshm_op *op, struct found *found
     }
     if (ahead_take(planning->tree, op->bucket, op, found->hash, &found->place))
         return MSHM_OK;
-    return tree_descend(planning->tree, planning->target.ref, mshm_op_key(op), op->key_size,
-                        found->hash, 0, &found->place);
+    int status = tree_descend(planning->tree, planning->target.ref, mshm_op_key(op), op->key_size,
+                              found->hash, 0, &found->place);
+    found->lost = status == MSHM_BUSY;
+    return found->lost ? tree_miss(planning->tree, found->place.pid) : status;
 }
 
 static int
@@ -274,6 +284,12 @@ op_settle(struct planning *planning, const struct found *found)
     const struct mshm_op *op = found->op;
     struct plan_leaf *leaf = leaf_last(plan);
     int status = MSHM_OK;
+    if (found->lost)
+        return MSHM_OK;
+    if (!found->place.frame) {
+        planning->deletes &= plan_op_deletes(op);
+        return blinds_add(planning->tree, op, found->place.pid, planning->snapshot);
+    }
     if (!leaf || leaf->pid != found->place.pid) {
         status = leaf_check(found);
         if (!status)
@@ -295,8 +311,8 @@ op_settle(struct planning *planning, const struct found *found)
     if (!leaf->rebuild) {
         leaf->needed += mshm_entry_size(op->key_size, op->value_size);
         leaf->rebuild = leaf->needed > leaf->room || leaf->op_count > leaf->tail_room;
-        planning->rebuild |= leaf->rebuild;
     }
+    planning->rebuild |= leaf->rebuild;
     leaf->puts |= !plan_op_deletes(op);
     planning->deletes &= !leaf->puts;
     return MSHM_OK;
@@ -312,7 +328,7 @@ window_add(struct planning *planning, const struct mshm_op **op, uint64_t count)
     for (uint64_t i = 0; i < count && !status; i++, *op = mshm_op_next(*op))
         status = op_find(planning, *op, &found[i]);
     for (uint64_t i = 1; i < count && !status; i++)
-        if (found[i].place.pid != found[i - 1].place.pid)
+        if (found[i].place.frame && found[i].place.pid != found[i - 1].place.pid)
             leaf_prefetch_heap(found[i].place.frame);
     for (uint64_t i = 0; i < count && !status; i++)
         status = op_settle(planning, &found[i]);
@@ -344,12 +360,26 @@ plan_rebuild(struct tree *tree, bool reserve)
     return status;
 }
 
+/* All leaves of a commit have to be in memory at once, but for those written blind. What is missing counts with the size
+ * that pages are meant to have. */
+static int
+missing_status(const struct planning *planning)
+{
+    const struct tree *tree = planning->tree;
+    const struct plan_leaf *leaves = tree->plan.leaves.data;
+    uint64_t bytes = (uint64_t)tree->missing.count * planning->target.page_size;
+    for (uint32_t i = 0; i < tree->plan.leaves.count; i++)
+        bytes += leaves[i].size;
+    return tree->plan.bounded && bytes > tree->view->frames_size / 4 ? MSHM_TOO_BIG : MSHM_BUSY;
+}
+
 static int
 plan_make(struct planning *planning, const struct mshm_op *ops, uint64_t size, uint64_t count)
 {
     struct tree *tree = planning->tree;
     assert(!tree->plan.open);
     plan_reset(&tree->plan);
+    tree->missing.count = 0;
     tree->plan.open = true;
     tree->plan.bounded = planning->snapshot != UINT64_MAX;
     const struct mshm_op *op = ops;
@@ -361,8 +391,12 @@ plan_make(struct planning *planning, const struct mshm_op *ops, uint64_t size, u
     }
     assert(status || (uint64_t)((const uint8_t *)op - (const uint8_t *)ops) == size);
     (void)size;
+    if (!status && tree->missing.count > 0)
+        status = missing_status(planning);
     if (!status && planning->rebuild)
         status = plan_rebuild(tree, planning->deletes);
+    if (!status && tree->plan.blinds.count > 0)
+        status = blinds_reserve(tree, planning->deletes);
     if (status)
         tree_cancel(tree, &tree->plan);
     return status;
@@ -417,7 +451,7 @@ tree_cancel(struct tree *tree, struct tree_plan *plan)
         frames_free(tree->frames, pages[i].frame, pages[i].class);
     const mshm_pid *pids = plan->pids.data;
     for (uint32_t i = plan->pids.count; i-- > 0;)
-        frames_pid_free(tree->frames, pids[i]);
+        pages_pid_return(tree->pages, pids[i]);
     plan->pages.count = plan->pids.count = 0;
     plan->open = false;
 }
@@ -427,14 +461,16 @@ tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid, 
              bool only_smaller)
 {
     struct tree_plan *plan = &tree->plan;
-    AO_t word = AO_load(frames_map(tree->frames, pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
-        return MSHM_NOT_FOUND;
-    const struct mshm_page *page = (const void *)frames_address(tree->frames, word);
+    uint32_t size;
+    uint8_t *frame = tree_frame(tree, pid, &size);
+    const struct mshm_page *page = (const void *)frame;
+    if (!frame)
+        return MSHM_BUSY;
     if (page->kind != MSHM_PAGE_LEAF || page->bucket != target->ref.bucket)
         return MSHM_NOT_FOUND;
     assert(!plan->open);
     plan_reset(plan);
+    uint32_t missing = tree->missing.count;
     plan->open = true;
     plan->bounded = false;
     struct plan_leaf *leaf = plan_push(&plan->leaves, sizeof(*leaf));
@@ -442,8 +478,8 @@ tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid, 
     if (leaf) {
         leaf->target = *target;
         leaf->pid = pid;
-        leaf->frame = frames_address(tree->frames, word);
-        leaf->size = mshm_class_size(mshm_map_class(word));
+        leaf->frame = frame;
+        leaf->size = size;
         leaf->rebuild = true;
         leaf->whole_history = whole_history;
         uint64_t before = tree->history_bytes;
@@ -455,6 +491,7 @@ tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid, 
         if (!status && only_smaller && after >= before)
             status = MSHM_EXISTS;
     }
+    tree->missing.count = missing; /* nobody asks for them */
     if (status)
         tree_cancel(tree, plan);
     else

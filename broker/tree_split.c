@@ -224,6 +224,8 @@ split_leaf(struct rebuild *rebuild)
         page->spec.right = i + 1 < cut.count ? pids[i + 1] : rebuild->fences.right;
         page->replaces = pids[i] == leaf->pid;
         page->split = cut.count > 1;
+        page->whole = !page->replaces || page->split || rebuild->vanished ||
+                      rebuild->loaded_bytes > 0 || rebuild->out_count > 0;
         if (i > 0)
             borders[i - 1] =
                 (struct mshm_separator){.key = page->spec.low, .size = page->spec.low_size};

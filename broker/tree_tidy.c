@@ -20,20 +20,18 @@ tidy_remember(struct tree *tree, mshm_pid pid)
 static const struct mshm_page *
 tidy_candidate(struct tree *tree, mshm_pid pid)
 {
-    AO_t word = AO_load(frames_map(tree->frames, pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT)
+    uint32_t size;
+    const struct mshm_page *page = (const void *)tree_frame(tree, pid, &size);
+    if (!page || page->kind != MSHM_PAGE_LEAF)
         return NULL;
-    const struct mshm_page *page = (const void *)frames_address(tree->frames, word);
-    if (page->kind != MSHM_PAGE_LEAF || AO_load(&page->tail_count) <= TIDY_TAIL)
-        return NULL;
-    return page;
+    return size > tree->options.page_size || AO_load(&page->tail_count) > TIDY_TAIL ? page : NULL;
 }
 
-/* Rebuilding takes frames before it gives some back: where a quarter of the cache is not free, others need them more. */
+/* Rebuilding takes frames before it gives some back: where next to nothing of the cache is free, others need them more. */
 static bool
 tidy_affordable(const struct tree *tree)
 {
-    return frames_available(tree->frames) > tree->view->frames_size / 4;
+    return frames_available(tree->frames) > tree->view->frames_size / 64;
 }
 
 bool
@@ -54,4 +52,13 @@ tree_tidy(struct tree *tree, unsigned budget, tree_resolve *resolve, void *argum
         budget--;
     }
     return tree->tidy_count > 0;
+}
+
+void
+tree_loaded(struct tree *tree, mshm_pid pid)
+{
+    uint32_t size;
+    const struct mshm_page *page = (const void *)tree_frame(tree, pid, &size);
+    if (page && page->kind == MSHM_PAGE_LEAF && size > tree->options.page_size)
+        tidy_remember(tree, pid);
 }

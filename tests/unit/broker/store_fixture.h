@@ -39,6 +39,7 @@ struct fixture {
     struct mshm_store *store;
     struct mshm_view view;
     struct frames *frames;
+    struct pages *pages;
     struct snapshots snapshots;
     struct tree *tree;
     struct mshm_counters counters;
@@ -126,8 +127,13 @@ fixture_tree(struct fixture *fixture, uint32_t page_size, uint64_t history_limit
 {
     struct tree_options options = {.page_size = page_size, .history_limit = history_limit};
     ck_assert_int_eq(snapshots_init(&fixture->snapshots), MSHM_OK);
+    struct pages_options pages_options = {0};
+    ck_assert_int_eq(pages_create(&fixture->pages, &pages_options, &fixture->env, fixture->frames,
+                                  &fixture->geometry),
+                     MSHM_OK);
     ck_assert_int_eq(tree_create(&fixture->tree, &options, &fixture->env, fixture->frames,
-                                 &fixture->snapshots, &fixture->view, &fixture->counters),
+                                 fixture->pages, &fixture->snapshots, &fixture->view,
+                                 &fixture->counters),
                      MSHM_OK);
     tree_set_collect(fixture->tree, fixture_collect, fixture);
 }
@@ -136,6 +142,7 @@ static inline void
 fixture_fini(struct fixture *fixture)
 {
     tree_destroy(fixture->tree);
+    pages_destroy(fixture->pages);
     snapshots_fini(&fixture->snapshots);
     frames_destroy(fixture->frames);
     munmap(fixture->base, fixture->geometry.store_size);
