@@ -19,7 +19,8 @@ enum env_open_flags {
     ENV_OPEN_EXISTING = 0,
 };
 
-/* What ended: an append, a sync or a job, named by the tag its starter chose. result: 0 or -errno. */
+/* What ended: an append, a sync, a read or a job, named by the tag its starter chose. result: 0 (a read: its bytes)
+ * or -errno. */
 struct env_completion {
     uint64_t tag;
     int64_t result;
@@ -36,7 +37,8 @@ struct env {
     uint64_t (*random)(void *context);
 
     /* Files of the data directory, by name relative to it ("wal/000001.log"). All return 0 or a positive size, else
-     * -errno; all retry EINTR and short transfers themselves. [any], one caller at a time for one file. */
+     * -errno; all retry EINTR and short transfers themselves. [any], one caller at a time for one file, but that any
+     * number may file_read at the same time. */
     int (*file_open)(void *context, const char *name, unsigned flags, struct env_file **file);
     void (*file_close)(void *context, struct env_file *file);
     int64_t (*file_size)(void *context, struct env_file *file);
@@ -65,12 +67,12 @@ struct env {
      * size 0 writes nothing: with `sync` it only syncs. */
     void (*file_append)(void *context, struct env_file *file, uint64_t offset, const void *from,
                         size_t size, bool sync, uint64_t tag);
-    /* [loop] Starts a read of [offset, offset + size) into `to`. The completion's result: bytes read, fewer only at the end of
-     * the file, or -errno. Any number may be under way, also of one file. */
+    /* [loop] Starts a read of [offset, offset + size) into `to`. The completion's result: bytes read, fewer only at the
+     * end of the file, or -errno. Any number may be under way, also of one file, which stays open until they ended. */
     void (*file_read_start)(void *context, struct env_file *file, uint64_t offset, void *to,
                             size_t size, uint64_t tag);
-    /* [loop] Runs job(argument) on another thread (or inline, later); its return value is the completion's result. Several
-     * may run at the same time and end in any order. */
+    /* [loop] Runs job(argument) on another thread (or inline, later); its return value is the completion's result.
+     * Several may run at the same time and end in any order. */
     void (*job_start)(void *context, int (*job)(void *argument), void *argument, uint64_t tag);
     /* [loop] Takes up to `capacity` completions without waiting; returns how many. */
     unsigned (*poll)(void *context, struct env_completion *completions, unsigned capacity);

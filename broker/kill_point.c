@@ -18,6 +18,8 @@ static const char *const names[] = {
     "wal:segment_prepared",
     "manifest:written",
     "manifest:renamed",
+    "data:file_made",
+    "data:removed",
     "tree:append",
     "tree:blind_write",
     "tree:rebuild_published",
