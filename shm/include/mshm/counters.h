@@ -48,7 +48,6 @@
     X(consolidations, count, COUNTER, "leaves rebuilt")                                         \
     X(splits, count, COUNTER, "pages split")                                                    \
     X(merges, count, COUNTER, "pages merged with their neighbours")                             \
-    X(blind_writes, count, COUNTER, "versions written to leaves that were not in memory")       \
     X(versions_pruned, count, COUNTER, "versions dropped because no snapshot needs them")       \
     X(snapshots_expired, count, COUNTER, "snapshots expired")                                   \
     X(revocations, count, COUNTER, "read brackets overruled because they stayed open too long") \
