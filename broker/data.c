@@ -448,18 +448,15 @@ data_advance(struct data *data, uint32_t size)
 
 /* --- accounting --- */
 
-/* Figures that are wrong on disk must not wrap round. */
 void
 data_live(struct data *data, data_location location)
 {
     struct data_file *file = file_find(data, data_location_file(location));
-    if (file == NULL)
-        return;
-    uint64_t live = file->live + data_location_size(location);
-    uint64_t most = file->total - DATA_RECORDS_AT;
-    file->live = live < most ? live : most;
+    if (file != NULL)
+        file->live += data_location_size(location);
 }
 
+/* Figures that are wrong on disk must not wrap round. */
 void
 data_dead(struct data *data, data_location location)
 {
@@ -481,14 +478,15 @@ data_describe(const struct data *data, uint32_t index, struct data_figures *figu
 {
     assert(index < data->count);
     const struct data_file *file = data->files[index];
-    *figures = (struct data_figures){file->number, file->total, file->live};
+    uint64_t most = file->total - DATA_RECORDS_AT;
+    uint64_t live = file->live < most ? file->live : most;
+    *figures = (struct data_figures){file->number, file->total, live};
 }
 
 void
-data_remove(struct data *data, uint32_t number)
+data_forget(struct data *data, uint32_t number)
 {
     struct data_file *file = file_find(data, number);
-    char name[DATA_NAME_SIZE];
     if (file == NULL)
         return;
     uint32_t place = list_place(data, number);
@@ -499,9 +497,25 @@ data_remove(struct data *data, uint32_t number)
     if (data->writing == file)
         data->writing = NULL;
     file_close(data, file);
+}
+
+int
+data_file_remove(const struct env *env, uint32_t number)
+{
+    char name[DATA_NAME_SIZE];
     data_name(name, number);
-    (void)data->env->file_remove(data->env->context, name); /* a leftover is never read */
+    int result = env->file_remove(env->context, name);
     MACE_KILL_POINT("data:removed");
+    return result;
+}
+
+void
+data_remove(struct data *data, uint32_t number)
+{
+    if (file_find(data, number) == NULL)
+        return;
+    data_forget(data, number);
+    (void)data_file_remove(data->env, number); /* a leftover is never read */
 }
 
 /* --- what an earlier life left --- */

@@ -57,7 +57,8 @@ uint32_t data_writing(const struct data *data, uint32_t size, uint64_t *offset,
 /* `size` more bytes stand at the end of the file being written. */
 void data_advance(struct data *data, uint32_t size);
 
-/* --- accounting: what a checkpoint that counts has changed. Locations in files that are not there are passed over. --- */
+/* --- accounting --- Locations in files that are not there are passed over. A record may count as live before
+ * data_advance is told of it. */
 void data_live(struct data *data, data_location location);
 void data_dead(struct data *data, data_location location);
 
@@ -66,11 +67,15 @@ struct data_figures {
     uint64_t total, live;
 };
 uint32_t data_count(const struct data *data);
-/* By number, index < data_count. A file whose live bytes are 0, and that is not being written, is the caller's to take
+/* By number, index < data_count; live is never more than fits into total. A file whose live bytes are 0, and that is not being written, is the caller's to take
  * out of the manifest and then to remove. */
 void data_describe(const struct data *data, uint32_t index, struct data_figures *figures);
-/* Closes and forgets a file that nothing leads to any more and removes it (directory sync is the caller's). Reads under
- * way on it must have ended. */
+/* Closes and forgets a file that nothing leads to any more. Reads under way on it must have ended. */
+void data_forget(struct data *data, uint32_t number);
+/* Removes a forgotten file from the disk. Blocking, and long for a large file: a job. 0 or -errno. The directory sync is
+ * the caller's. [any] */
+int data_file_remove(const struct env *env, uint32_t number);
+/* Both at once. */
 void data_remove(struct data *data, uint32_t number);
 
 /* Removes from data/ the files that data_add was not told of, and *.tmp; other names stay. Blocking: recovery. Failures

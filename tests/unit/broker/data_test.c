@@ -370,8 +370,10 @@ START_TEST(live_bytes_follow_the_records)
     struct data_figures figures;
 
     make_and_begin(1);
-    data_location a = record_write(256, 'a'), b = record_write(64, 'b');
-    data_live(data, a);
+    data_location a = data_location_make(1, 0, DATA_RECORDS_AT, 256);
+    data_live(data, a); /* packed, not yet written */
+    ck_assert_uint_eq(record_write(256, 'a'), a);
+    data_location b = record_write(64, 'b');
     data_live(data, b);
     data_describe(data, 0, &figures);
     ck_assert_uint_eq(figures.number, 1);
@@ -416,6 +418,12 @@ START_TEST(files_are_described_in_order_and_removed)
     check_refused(data_location_make(5, 0, 4096, 64), MSHM_CORRUPT, "does not count");
     data_remove(data, 5);
     ck_assert_uint_eq(data_count(data), 4);
+    data_forget(data, 3000);
+    ck_assert_uint_eq(data_count(data), 3);
+    ck_assert_ptr_nonnull(file_numbered(3000));
+    ck_assert_int_eq(data_file_remove(&fake.env, 3000), 0);
+    ck_assert_ptr_null(file_numbered(3000));
+    ck_assert_int_eq(data_file_remove(&fake.env, 3000), -ENOENT);
 }
 END_TEST
 
