@@ -3,9 +3,6 @@
  * A put or delete changes nothing that stands in a leaf, so it needs the leaf only for the conflict check. No write to the
  * leaf is newer than pages_newest(): when the snapshot is not older than that, there is none. Otherwise the key itself
  * has to be looked at, unless one of the writes that are still in memory already answers it.
- *
- * A leaf with history is read first: its record may lack a key whose last version was a tombstone that nobody needs, while
- * an old version still hangs on the leaf. A new version above it would bring that one back to life (tree_history.c).
  */
 #include "kill_point.h"
 #include "tree_parts.h"
@@ -54,7 +51,7 @@ may_be_blind(struct tree *tree, const struct mshm_op *op, mshm_pid pid)
 {
     data_location location = pages_location(tree->pages, pid);
     return (op->kind == MSHM_OP_PUT || op->kind == MSHM_OP_DELETE) && location != 0 &&
-           data_location_chain(location) != DATA_NO_DELTA && history_known(tree, pid) == 0 &&
+           data_location_chain(location) != DATA_NO_DELTA &&
            page_cost(tree, pid) + op_cost(op) <= DATA_DELTA_MAX;
 }
 

@@ -279,8 +279,6 @@ struct rebuild {
     uint32_t tail_count;  /* versions that came from the tail or are new */
     uint32_t fresh_count; /* new keys */
     uint32_t fresh_first, fresh_last;
-    const struct mshm_version *own; /* what the leaf itself held */
-    uint32_t own_count;
     bool vanished;         /* some key is not there any more */
     uint32_t limit;        /* bytes that a page may take after a rebuild in no particular order */
     AO_t rest;             /* history that was not taken in, and stays as it is */

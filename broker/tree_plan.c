@@ -186,23 +186,19 @@ leaf_add(struct tree_plan *plan, const struct found *found, struct plan_leaf **r
     return MSHM_OK;
 }
 
-/* Conflict and precondition against the key's newest version. A key that the leaf does not hold while it has history:
- * something of the key may hang there that nobody can read, and must not be found under the new version; then all of
- * the history is taken in, which drops it (tree_history.c). */
+/* Conflict and precondition against the key's newest version. */
 static int
-op_check(struct plan_leaf *leaf, const struct mshm_op *op, uint64_t hash, mshm_timestamp snapshot)
+op_check(const struct plan_leaf *leaf, const struct mshm_op *op, uint64_t hash,
+         mshm_timestamp snapshot)
 {
     bool conditional = op->kind >= MSHM_OP_INSERT;
-    bool history = AO_load(&((const struct mshm_page *)(const void *)leaf->frame)->history) != 0;
-    if (snapshot == UINT64_MAX && !conditional && !history)
+    if (snapshot == UINT64_MAX && !conditional)
         return MSHM_OK;
     struct mshm_version newest;
     int found =
         mshm_leaf_newest(leaf->frame, leaf->size, mshm_op_key(op), op->key_size, hash, &newest);
     if (found < 0)
         return found;
-    if (history && found == MSHM_FOUND_NOTHING)
-        leaf->rebuild = leaf->whole_history = true;
     if (found == MSHM_FOUND_VERSION && newest.timestamp > snapshot)
         return MSHM_CONFLICT;
     bool present = found == MSHM_FOUND_VERSION && newest.kind != MSHM_ENTRY_TOMBSTONE;
@@ -311,8 +307,8 @@ op_settle(struct planning *planning, const struct found *found)
     if (!leaf->rebuild) {
         leaf->needed += mshm_entry_size(op->key_size, op->value_size);
         leaf->rebuild = leaf->needed > leaf->room || leaf->op_count > leaf->tail_room;
+        planning->rebuild |= leaf->rebuild;
     }
-    planning->rebuild |= leaf->rebuild;
     leaf->puts |= !plan_op_deletes(op);
     planning->deletes &= !leaf->puts;
     return MSHM_OK;

@@ -104,33 +104,12 @@ merge_operations(struct rebuild *rebuild)
     return rebuild->versions ? MSHM_OK : MSHM_NO_MEMORY;
 }
 
-/* A key that the leaf does not hold any more was deleted before all that its history has, and nobody needs that: its record
- * was packed without the tombstone. Returns how many versions stay. */
-static uint32_t
-drop_unknown(const struct rebuild *rebuild, struct mshm_version *list, uint32_t count)
-{
-    uint32_t at = 0, kept = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        int order = -1;
-        while (at < rebuild->own_count &&
-               (order = mshm_key_compare(rebuild->own[at].key, rebuild->own[at].key_size,
-                                         list[i].key, list[i].key_size)) < 0)
-            at++;
-        if (at < rebuild->own_count && order == 0)
-            list[kept++] = list[i];
-    }
-    rebuild->tree->plan.pruned += count - kept;
-    return kept;
-}
-
 static int
 merge_history(struct rebuild *rebuild, bool all)
 {
     struct mshm_version *list;
     uint32_t count;
     int status = history_load(rebuild, all, &list, &count);
-    if (!status)
-        count = drop_unknown(rebuild, list, count);
     if (status || count == 0)
         return status;
     rebuild->versions =
@@ -299,8 +278,6 @@ rebuild_begin(struct rebuild *rebuild)
     if (mshm_page_fences(leaf->frame, leaf->size, &rebuild->fences) != MSHM_OK)
         return MSHM_CORRUPT;
     int status = rebuild_load(plan, leaf->frame, leaf->size, &rebuild->versions, &rebuild->count);
-    rebuild->own = rebuild->versions;
-    rebuild->own_count = rebuild->count;
     if (!status)
         status = merge_operations(rebuild);
     if (!status)

@@ -127,7 +127,7 @@ fixture_tree(struct fixture *fixture, uint32_t page_size, uint64_t history_limit
 {
     struct tree_options options = {.page_size = page_size, .history_limit = history_limit};
     ck_assert_int_eq(snapshots_init(&fixture->snapshots), MSHM_OK);
-    struct pages_options pages_options = {0};
+    struct pages_options pages_options = {.fresh_ns = 1000000};
     ck_assert_int_eq(pages_create(&fixture->pages, &pages_options, &fixture->env, fixture->frames,
                                   &fixture->geometry),
                      MSHM_OK);
