@@ -55,14 +55,15 @@ fence_bytes(uint16_t size)
     return size == MSHM_FENCE_INFINITE ? 0 : size;
 }
 
+/* join: another version of the key before goes without its key. */
 static uint64_t
-list_size(const struct page_list *list, uint32_t prefix_size)
+list_size(const struct page_list *list, uint32_t prefix_size, bool join)
 {
     uint64_t size = list->count * sizeof(struct page_version);
     for (uint32_t i = 0; i < list->count; i++) {
         const struct mshm_version *version = &list->versions[i];
         size += version->value_size;
-        if (i == 0 || !page_list_same_key(version - 1, version))
+        if (!join || i == 0 || !page_list_same_key(version - 1, version))
             size += version->key_size - prefix_size;
     }
     return size;
@@ -75,8 +76,8 @@ payload_size(const struct draft *draft)
     uint64_t size = sizeof(*payload) + payload->low_size + fence_bytes(payload->high_size) +
                     payload->prefix_size;
     if (draft->inner == NULL)
-        return size + list_size(&draft->versions, payload->prefix_size) +
-               list_size(&draft->tail, 0);
+        return size + list_size(&draft->versions, payload->prefix_size, true) +
+               list_size(&draft->tail, 0, false);
     size += sizeof(mshm_pid);
     for (uint32_t i = 0; i < draft->inner->count; i++)
         size += sizeof(mshm_pid) + sizeof(uint16_t) + draft->inner->separators[i].size -

@@ -290,21 +290,22 @@ START_TEST(a_page_whose_keys_share_nothing_any_more_is_kept_with_its_tail_apart)
     leaf_build(&leaf, 4);
     append("a foreigner", "that shares no byte with the others", 11);
     append("a foreigner", NULL, 12);
-    version.timestamp = 12;
+    append("a foreigner", "again", 12 + 1);
+    version.timestamp = 14;
     version.value_size = 1;
     REQUIRE(leaf_append(&leaf, &version)); /* one that is in the base, too */
-    struct page_source source = leaf_source(&leaf, 12);
+    struct page_source source = leaf_source(&leaf, 14);
     disk_pack(&disk, &source, &keep_all, &packed);
     ck_assert_uint_eq(data_location_chain(packed.location), DATA_NO_DELTA);
     expect_loaded(packed.location, leaf.versions);
     /* Moving it to another place keeps it so. */
-    source = (struct page_source){.pid = PID, .cut = 12, .location = packed.location, .full = true};
+    source = (struct page_source){.pid = PID, .cut = 14, .location = packed.location, .full = true};
     disk_pack(&disk, &source, &keep_all, &packed);
     ck_assert_uint_eq(data_location_chain(packed.location), DATA_NO_DELTA);
     expect_loaded(packed.location, leaf.versions);
     uint32_t size;
     uint8_t *frame = content_build(content, &size);
-    ck_assert_uint_eq(((struct mshm_page *)(void *)frame)->tail_count, 3);
+    ck_assert_uint_eq(((struct mshm_page *)(void *)frame)->tail_count, 4);
     free(frame);
 }
 END_TEST

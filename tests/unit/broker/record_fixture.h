@@ -19,6 +19,7 @@
 
 static const uint8_t database_id[16] = "page records";
 enum { PID = 77, BUCKET = 5, BIRTH = 3 };
+static mshm_pid fixture_pid = PID; /* of the page that is written or read */
 
 /* --- chance --- */
 
@@ -134,7 +135,7 @@ static inline void
 leaf_build(struct leaf *leaf, unsigned class)
 {
     struct mshm_leaf_spec spec = {
-        .pid = PID,
+        .pid = fixture_pid,
         .right = 1234,
         .bucket = BUCKET,
         .kind = MSHM_PAGE_LEAF,
@@ -258,13 +259,13 @@ disk_load_try(struct disk *disk, data_location location, const struct blind_entr
     unsigned count = 1 + data_location_older(location);
     records[0] = disk->bytes + data_location_offset(location);
     int status = page_record_check(records[0], data_location_size(location), location, database_id,
-                                   PID, why);
+                                   fixture_pid, why);
     if (status == MSHM_OK)
         page_record_older(records[0], older);
     for (unsigned i = 1; i < count && status == MSHM_OK; i++) {
         records[i] = disk->bytes + data_location_offset(older[i - 1]);
         status = page_record_check(records[i], data_location_size(older[i - 1]), older[i - 1],
-                                   database_id, PID, why);
+                                   database_id, fixture_pid, why);
     }
     if (status == MSHM_OK)
         status = page_content_load(content, records, count, blind, blind_count, keep, why);
@@ -314,7 +315,7 @@ static inline struct page_source
 leaf_source(const struct leaf *leaf, mshm_timestamp cut)
 {
     return (struct page_source){
-        .pid = PID,
+        .pid = fixture_pid,
         .bucket = BUCKET,
         .birth = BIRTH,
         .cut = cut,
