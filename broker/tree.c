@@ -15,11 +15,6 @@ tree_create(struct tree **result, const struct tree_options *options, const stru
     struct tree *tree = calloc(1, sizeof(*tree));
     if (!tree)
         return MSHM_NO_MEMORY;
-    tree->tidy = malloc(TIDY_CAPACITY * sizeof(*tree->tidy));
-    if (!tree->tidy) {
-        free(tree);
-        return MSHM_NO_MEMORY;
-    }
     tree->options = *options;
     tree->env = env;
     tree->frames = frames;
@@ -27,6 +22,13 @@ tree_create(struct tree **result, const struct tree_options *options, const stru
     tree->snapshots = snapshots;
     tree->view = view;
     tree->counters = counters;
+    int status = ring_init(&tree->tidy);
+    if (!status)
+        status = unfit_init(&tree->unfit, view->map_capacity);
+    if (status) {
+        tree_destroy(tree);
+        return status;
+    }
     *result = tree;
     return MSHM_OK;
 }
@@ -53,7 +55,8 @@ tree_destroy(struct tree *tree)
     plan_fini(&tree->plan);
     free(tree->missing.data);
     free(tree->history.places);
-    free(tree->tidy);
+    ring_fini(&tree->tidy);
+    unfit_fini(&tree->unfit);
     free(tree);
 }
 
@@ -350,5 +353,6 @@ tree_tend(struct tree *tree, unsigned budget)
             budget--;
         }
     }
+    more = unfit_turn(tree, budget > 0 ? budget : 1) || more;
     return more || tree->tend_count > 0;
 }

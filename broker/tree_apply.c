@@ -20,8 +20,11 @@ static void
 leaf_remember(struct tree *tree, const struct plan_leaf *leaf)
 {
     uint32_t mark = leaf->size / 16, tail = MSHM_TAIL_CAPACITY - leaf->tail_room;
-    if (tail <= TIDY_TAIL && tail + leaf->op_count > TIDY_TAIL)
+    const struct mshm_page *page = (const void *)leaf->frame;
+    if (tail <= TIDY_TAIL && (tail + leaf->op_count > TIDY_TAIL || !leaf->puts))
         tidy_remember(tree, leaf->pid);
+    if (!leaf->puts && (tail + leaf->op_count) * 2 >= page->key_count)
+        unfit_remember(tree, leaf->pid);
     bool before = leaf->tail_room < TEND_PLACES || leaf->room < mark;
     bool after = leaf->tail_room - leaf->op_count < TEND_PLACES || leaf->room - leaf->needed < mark;
     if (before || !after || tree->tend_count == TEND_CAPACITY)
@@ -122,6 +125,14 @@ history_settle(struct tree *tree, struct tree_plan *plan, mshm_timestamp timesta
     }
 }
 
+/* Leaves with so little left that they may be merged. */
+static void
+small_remember(struct tree *tree, const struct plan_page *page)
+{
+    if (page->kind == MSHM_PAGE_LEAF && unfit_small(page->target.page_size, page->live))
+        unfit_remember(tree, page->pid);
+}
+
 static void
 plan_publish(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
 {
@@ -134,9 +145,11 @@ plan_publish(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp
     history_settle(tree, plan, timestamp);
     tree->pages_leaf += plan->leaf_added;
     tree->pages_inner += plan->inner_added;
-    for (uint32_t i = 0; i < plan->pages.count; i++)
+    for (uint32_t i = 0; i < plan->pages.count; i++) {
+        small_remember(tree, &pages[i]);
         if (pages[i].level + 1u > tree->height)
             tree->height = pages[i].level + 1u;
+    }
     mshm_counter_add(&tree->counters->consolidations, plan->rebuilt);
     mshm_counter_add(&tree->counters->splits, plan->splits_made);
     mshm_counter_add(&tree->counters->versions_pruned, plan->pruned);
@@ -155,5 +168,30 @@ tree_apply(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
         blinds_apply(tree, plan, timestamp);
     if (plan->pages.count > 0)
         plan_publish(tree, plan, timestamp);
+    plan->open = false;
+}
+
+void
+merge_apply(struct tree *tree, struct tree_plan *plan, const mshm_pid *freed, uint32_t count)
+{
+    struct plan_page *pages = plan_pages(plan);
+    tree_ahead_begin(tree);
+    for (uint32_t i = 0; i < plan->pages.count; i++) {
+        if (pages[i].kind == MSHM_PAGE_LEAF)
+            page_build_leaf(&pages[i], 0);
+        page_publish(tree, &pages[i]);
+        if (count > 1)
+            MACE_KILL_POINT("tree:root_collapsed");
+        else if (i == 0)
+            MACE_KILL_POINT("tree:merge_left_published");
+        else
+            MACE_KILL_POINT("tree:merge_parent_published");
+        small_remember(tree, &pages[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        pages_free(tree->pages, freed[i], true);
+        MACE_KILL_POINT("tree:merge_freed");
+    }
+    mshm_counter_add(&tree->counters->versions_pruned, plan->pruned);
     plan->open = false;
 }

@@ -394,8 +394,10 @@ history_retire(struct tree *tree, mshm_pid pid, AO_t word)
 static void
 history_let_go(struct tree *tree, const struct history_leaf *leaf)
 {
-    if (keepers_gone(tree, &leaf->keepers))
-        history_retire(tree, leaf->pid, leaf->word);
+    if (!keepers_gone(tree, &leaf->keepers))
+        return;
+    history_retire(tree, leaf->pid, leaf->word);
+    tree_report(tree);
 }
 
 /* Goes through the set from the cursor on. Places move when leaves leave the set, so one may be met twice in a pass or

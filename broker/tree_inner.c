@@ -58,8 +58,13 @@ split_pids(struct tree *tree, const struct tree_target *target, mshm_pid pid, ms
     return status;
 }
 
-/* Lays out one inner page: separators [first, end) of the content and the children around them. */
-static int
+uint32_t
+inner_limit(unsigned level)
+{
+    return level == 1 ? LEVEL1_LIMIT : UPPER_LIMIT;
+}
+
+int
 inner_page(struct tree *tree, const struct tree_target *target, unsigned level,
            const struct mshm_inner_spec *content, uint32_t first, uint32_t end, mshm_pid pid,
            mshm_pid right, struct plan_page **result)
@@ -90,6 +95,7 @@ inner_page(struct tree *tree, const struct tree_target *target, unsigned level,
     (*result)->kind = MSHM_PAGE_INNER;
     (*result)->level = (uint8_t)level;
     (*result)->target = *target;
+    (*result)->whole = true;
     status = mshm_inner_build((*result)->frame, mshm_class_size(class), &spec);
     assert(status == MSHM_OK);
     return status;
@@ -185,7 +191,6 @@ inner_pages(struct tree *tree, const struct tree_target *target, mshm_pid pid, u
             break;
         page->replaces = pids[i] == pid;
         page->split = cut->count > 1;
-        page->whole = true;
         page->root = pid == target->ref.root && cut->count == 1;
         if (i + 1 < cut->count)
             borders[i] = content->separators[cut->ends[i]];
@@ -203,7 +208,7 @@ static int
 inner_lay(struct tree *tree, const struct tree_target *target, mshm_pid pid, unsigned level,
           struct mshm_inner_spec *content, bool ascending)
 {
-    struct inner_cut cut = {.content = content, .limit = level == 1 ? LEVEL1_LIMIT : UPPER_LIMIT};
+    struct inner_cut cut = {.content = content, .limit = inner_limit(level)};
     if (level > UINT8_MAX)
         return MSHM_TOO_BIG;
     int status = inner_measure(&tree->plan, &cut);
@@ -213,16 +218,7 @@ inner_lay(struct tree *tree, const struct tree_target *target, mshm_pid pid, uns
     return inner_pages(tree, target, pid, level, content, &cut);
 }
 
-struct parent {
-    struct tree_place place;
-    struct mshm_fences fences;
-    struct mshm_separator *separators; /* with room for the new ones */
-    mshm_pid *children;
-    uint32_t count;
-    bool at_end; /* all new separators stand behind the old ones */
-};
-
-static int
+int
 parent_take(struct tree_plan *plan, struct parent *parent, uint32_t more)
 {
     const struct mshm_page *page = (const void *)parent->place.frame;
@@ -234,6 +230,8 @@ parent_take(struct tree_plan *plan, struct parent *parent, uint32_t more)
     uint8_t *keys = plan_memory(plan, key_bytes);
     if (!parent->separators || !parent->children || !keys)
         return MSHM_NO_MEMORY;
+    if (mshm_page_fences(parent->place.frame, parent->place.size, &parent->fences) != MSHM_OK)
+        return MSHM_CORRUPT;
     int taken = mshm_inner_take(parent->place.frame, parent->place.size, parent->separators,
                                 parent->children, count, keys, key_bytes);
     if (taken < 0)

@@ -8,6 +8,9 @@
  *   tree_rebuild.c, tree_split.c   lay out new frames for the leaves that are rebuilt, as many as they need
  *   tree_inner.c                   lays out new inner pages, level by level, for the leaves that became several
  *
+ * tree_merge.c makes plans of another kind, of its own accord: two neighbours become one. Its order of publication is told
+ * there.
+ *
  * Everything is built in frames that nobody knows yet; only the commit's timestamp is missing, which changes no size.
  * So tree_apply (tree_apply.c) cannot fail: it fills in the timestamp, copies, and publishes.
  *
@@ -81,7 +84,8 @@ struct plan_page {
     struct mshm_leaf_spec spec;    /* leaf: built by tree_apply */
     struct mshm_version *versions; /* leaf: spec.versions, writable */
     mshm_timestamp newest;         /* leaf: of its versions; known when it is built */
-    uint64_t history_bytes;        /* leaf: bytes of the frames of its history */
+    uint32_t live; /* leaf: bytes of what is not deleted; UINT32_MAX: it is one of several */
+    uint64_t history_bytes; /* leaf: bytes of the frames of its history */
     const struct history_keepers *keepers;
 };
 
@@ -146,6 +150,25 @@ struct history_set {
 enum { TEND_CAPACITY = 256, TEND_PLACES = 8 };
 /* Leaves for idle times: with more entries in their tails than are not worth a rebuild. */
 enum { TIDY_CAPACITY = 1 << 17, TIDY_TAIL = 4 };
+
+/* Pages to be looked at later, oldest first. When it is full the oldest one is forgotten: it waits for its next write. */
+struct pid_ring {
+    mshm_pid *pids; /* TIDY_CAPACITY */
+    uint32_t first, count;
+};
+/* Leaves whose size is not what it should be.
+ *
+ *   rebuilt small, read in small or large, deleted from --unfit_remember--> UNFIT --looked at--> merged, rebuilt, or as it is
+ *                                                                            ^ |
+ *      the oldest snapshot has gone, and a pause has passed, a part at a time  '-'--what makes it large is needed--> LATER
+ */
+struct unfit {
+    struct pid_ring now, later;
+    uint8_t *known;        /* a bit for each pid that stands in one of them */
+    uint32_t later_left;   /* of the pass through `later` under way */
+    mshm_timestamp oldest; /* snapshot when that pass began */
+    uint64_t passed_ns;    /* when it ended */
+};
 struct tend_leaf {
     struct tree_target target;
     mshm_pid pid;
@@ -199,9 +222,8 @@ struct tree {
     uint64_t swept_ns;   /* when that was */
     uint64_t pressed_ns; /* when the history was last gone through because the cache was full */
     bool sweeping;
-    mshm_pid *
-        tidy; /* TIDY_CAPACITY leaves whose tails passed TIDY_TAIL, oldest first; may name one twice */
-    uint32_t tidy_first, tidy_count;
+    struct pid_ring tidy; /* leaves whose tails passed TIDY_TAIL; may name one twice */
+    struct unfit unfit;
 };
 
 /* --- tree.c --- */
@@ -223,6 +245,8 @@ int tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid p
 
 /* --- tree_apply.c --- */
 struct mshm_version op_version(const struct mshm_op *op, mshm_timestamp timestamp);
+/* Carries out a plan of tree_merge.c: its pages in the order in which they were laid out, then the freed pids. */
+void merge_apply(struct tree *tree, struct tree_plan *plan, const mshm_pid *freed, uint32_t count);
 
 /* --- tree_plan.c --- */
 /* Appends one zeroed element of `size` bytes; NULL when out of memory. Elements move when the array grows. */
@@ -233,6 +257,8 @@ void plan_memory_reset(struct tree_plan *plan);
 /* A frame for the plan: MSHM_OK and the page (valid until the next push), MSHM_FULL, MSHM_TOO_BIG, MSHM_NO_MEMORY. */
 int plan_page_add(struct tree *tree, unsigned class, struct plan_page **page);
 int plan_pid_add(struct tree *tree, mshm_pid *pid);
+/* Begins a plan without operations; tree_cancel or an apply ends it. */
+void plan_open(struct tree *tree);
 
 static inline struct plan_page *
 plan_pages(struct tree_plan *plan)
@@ -276,8 +302,9 @@ struct rebuild {
     uint32_t out_count;
     struct group *groups; /* and one more behind the last */
     uint32_t group_count;
-    uint32_t tail_count;  /* versions that came from the tail or are new */
-    uint32_t fresh_count; /* new keys */
+    uint32_t tail_count;       /* versions that came from the tail or are new */
+    uint32_t live, live_count; /* bytes and number of the newest versions that are not tombstones */
+    uint32_t fresh_count;      /* new keys */
     uint32_t fresh_first, fresh_last;
     bool vanished;         /* some key is not there any more */
     uint32_t limit;        /* bytes that a page may take after a rebuild in no particular order */
@@ -288,6 +315,9 @@ struct rebuild {
 };
 /* Lays out the new frames of a leaf in the plan. */
 int rebuild_leaf(struct tree *tree, struct plan_leaf *leaf);
+/* Its first steps: takes the leaf, its operations and its history in; and drops what nobody can read, then counts. */
+int rebuild_begin(struct rebuild *rebuild);
+int rebuild_prune(struct rebuild *rebuild);
 /* Counts keys and estimates their bytes. MSHM_OK, MSHM_NO_MEMORY. */
 int rebuild_group(struct rebuild *rebuild);
 /* Exact bytes of a leaf with the keys [first, end), UINT32_MAX when no frame holds them; the spec, without links. */
@@ -306,6 +336,21 @@ int rebuild_load(struct tree_plan *plan, const uint8_t *frame, uint32_t size,
 int split_leaf(struct rebuild *rebuild);
 
 /* --- tree_inner.c --- */
+struct parent { /* an inner page taken apart */
+    struct tree_place place;
+    struct mshm_fences fences;
+    struct mshm_separator *separators; /* with room for new ones */
+    mshm_pid *children;
+    uint32_t count;
+    bool at_end; /* all new separators stand behind the old ones */
+};
+/* Takes the page at parent->place apart, with room for `more` separators. MSHM_OK, MSHM_NO_MEMORY, MSHM_CORRUPT. */
+int parent_take(struct tree_plan *plan, struct parent *parent, uint32_t more);
+/* Lays out one inner page: separators [first, end) of the content and the children around them. */
+int inner_page(struct tree *tree, const struct tree_target *target, unsigned level,
+               const struct mshm_inner_spec *content, uint32_t first, uint32_t end, mshm_pid pid,
+               mshm_pid right, struct plan_page **result);
+uint32_t inner_limit(unsigned level); /* bytes that an inner page should have at most */
 /* Pids for `count` pages that replace one: the first keeps the pid, unless it is the root and there are several. */
 int split_pids(struct tree *tree, const struct tree_target *target, mshm_pid pid, mshm_pid *pids,
                uint32_t count);
@@ -354,7 +399,32 @@ leaf_prefetch_heap(const uint8_t *frame)
     __builtin_prefetch(frame + at + MSHM_LINE, 1);
 }
 
-/* tree_tidy.c: this leaf's tail has just passed TIDY_TAIL entries. */
+/* --- tree_tidy.c --- */
+int ring_init(struct pid_ring *ring);
+void ring_fini(struct pid_ring *ring);
+/* Adds a pid; the one that is forgotten for it, or 0. */
+mshm_pid ring_push(struct pid_ring *ring, mshm_pid pid);
+mshm_pid ring_pop(struct pid_ring *ring); /* not empty */
+/* This leaf's tail has just passed TIDY_TAIL entries, or got a tombstone. */
 void tidy_remember(struct tree *tree, mshm_pid pid);
+
+/* --- tree_unfit.c --- */
+int unfit_init(struct unfit *unfit, uint64_t pids);
+void unfit_fini(struct unfit *unfit);
+void unfit_remember(struct tree *tree, mshm_pid pid);
+/* Looks at up to `budget` leaves; true when more is left to do soon. */
+bool unfit_turn(struct tree *tree, unsigned budget);
+/* A leaf with less than this is merged when it can be. */
+static inline bool
+unfit_small(uint32_t page_size, uint32_t bytes)
+{
+    return bytes < page_size / 4;
+}
+
+/* --- tree_merge.c --- */
+/* Merges a leaf with a neighbour under the same parent, when both are in memory and fill one page well; and pages above
+ * that become small by it. MSHM_OK; MSHM_EXISTS: there is no such neighbour; MSHM_BUSY, MSHM_FULL, MSHM_NO_MEMORY,
+ * MSHM_CORRUPT. */
+int tree_merge(struct tree *tree, const struct tree_target *target, mshm_pid pid);
 
 #endif

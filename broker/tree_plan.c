@@ -115,6 +115,16 @@ plan_reset(struct tree_plan *plan)
     plan->inner_added = plan->leaf_added = 0;
 }
 
+void
+plan_open(struct tree *tree)
+{
+    struct tree_plan *plan = &tree->plan;
+    assert(!plan->open);
+    plan_reset(plan);
+    plan->open = plan->rebuilds = true;
+    plan->bounded = false;
+}
+
 int
 plan_page_add(struct tree *tree, unsigned class, struct plan_page **page)
 {
@@ -464,11 +474,8 @@ tree_rebuild(struct tree *tree, const struct tree_target *target, mshm_pid pid, 
         return MSHM_BUSY;
     if (page->kind != MSHM_PAGE_LEAF || page->bucket != target->ref.bucket)
         return MSHM_NOT_FOUND;
-    assert(!plan->open);
-    plan_reset(plan);
+    plan_open(tree);
     uint32_t missing = tree->missing.count;
-    plan->open = true;
-    plan->bounded = false;
     struct plan_leaf *leaf = plan_push(&plan->leaves, sizeof(*leaf));
     int status = leaf ? MSHM_OK : MSHM_NO_MEMORY;
     if (leaf) {

@@ -214,14 +214,17 @@ rebuild_group(struct rebuild *rebuild)
         plan_memory(&rebuild->tree->plan, ((size_t)count + 1) * sizeof(*rebuild->groups));
     if (!rebuild->groups)
         return MSHM_NO_MEMORY;
-    rebuild->tail_count = 0;
+    rebuild->tail_count = rebuild->live = rebuild->live_count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t key_size = 0;
-        if (i == 0 || !same_key(&versions[i - 1], &versions[i])) {
+        bool first = i == 0 || !same_key(&versions[i - 1], &versions[i]);
+        uint32_t key_size = first ? versions[i].key_size - prefix : 0;
+        if (first)
             rebuild->groups[groups++] = (struct group){.first = i, .before = bytes};
-            key_size = versions[i].key_size - prefix;
-            bytes += SLOT_BYTES + HASH_BYTES;
+        if (first && versions[i].kind != MSHM_ENTRY_TOMBSTONE) {
+            rebuild->live += mshm_entry_size(key_size, versions[i].value_size);
+            rebuild->live_count++;
         }
+        bytes += first ? SLOT_BYTES + HASH_BYTES : 0;
         bytes += mshm_entry_size(key_size, versions[i].value_size);
         rebuild->tail_count += versions[i].reserved & VERSION_RECENT;
     }
@@ -268,7 +271,7 @@ rebuild_size(const struct rebuild *rebuild, uint32_t first, uint32_t end,
 
 /* --- the whole --- */
 
-static int
+int
 rebuild_begin(struct rebuild *rebuild)
 {
     const struct plan_leaf *leaf = rebuild->leaf;
@@ -299,8 +302,8 @@ fits(const struct rebuild *rebuild)
     return rebuild_size(rebuild, 0, rebuild->group_count, &spec) <= rebuild->limit;
 }
 
-static int
-prune_and_group(struct rebuild *rebuild)
+int
+rebuild_prune(struct rebuild *rebuild)
 {
     prune(rebuild);
     return rebuild_group(rebuild);
@@ -314,7 +317,7 @@ collect_anew(struct rebuild *rebuild)
         return MSHM_OK;
     tree->plan.collected = true;
     tree->collect(tree->collect_argument);
-    return prune_and_group(rebuild);
+    return rebuild_prune(rebuild);
 }
 
 /* What does not fit: newer snapshots, then the rest of the history (a split divides it), then history. */
@@ -325,7 +328,7 @@ make_smaller(struct rebuild *rebuild)
     if (!status && !fits(rebuild) && rebuild->rest != 0 && rebuild->group_count > 1) {
         status = merge_history(rebuild, true);
         if (!status)
-            status = prune_and_group(rebuild);
+            status = rebuild_prune(rebuild);
     }
     if (!status && !fits(rebuild) && rebuild->count > rebuild->group_count)
         status = history_move_out(rebuild);
@@ -342,7 +345,7 @@ rebuild_leaf(struct tree *tree, struct plan_leaf *leaf)
     };
     int status = rebuild_begin(&rebuild);
     if (!status)
-        status = prune_and_group(&rebuild);
+        status = rebuild_prune(&rebuild);
     if (!status && !leaf->puts && leaf->op_count > 0)
         status =
             collect_anew(&rebuild); /* so that tombstones go, and with them half of the frame */

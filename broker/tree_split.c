@@ -13,9 +13,6 @@ enum shape { SHAPE_RANDOM, SHAPE_ASCENDING, SHAPE_DESCENDING };
 
 enum {
     RUN_LEAST = 8, /* new keys that make a run */
-    LEVEL1_LIMIT =
-        4096, /* bytes: a page over the leaves changes with each of their splits, so it is small */
-    UPPER_LIMIT = 16384,
 };
 
 struct cut {
@@ -194,6 +191,7 @@ leaf_page(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, u
     page->versions = rebuild->versions + rebuild->groups[first].first;
     page->history_bytes = history_bytes;
     page->keepers = rebuild->keepers;
+    page->live = first == 0 && end == rebuild->group_count ? rebuild->live : UINT32_MAX;
     *result = page;
     return MSHM_OK;
 }

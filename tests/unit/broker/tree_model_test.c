@@ -3,7 +3,7 @@
  * meanwhile; and whatever left memory, was written to blind and came back. */
 #include "unit/broker/page_disk.h"
 
-enum { LANES = 16, ONE_CALL = 20, MAX_OPS = 2048, OPS_BYTES = 4 << 20, PAGE_SIZE = 8192 };
+enum { LANES = 16, ONE_CALL = 20, MAX_OPS = 4096, OPS_BYTES = 4 << 20, PAGE_SIZE = 8192 };
 
 struct value {
     mshm_timestamp timestamp;
@@ -20,7 +20,8 @@ struct key {
 struct model {
     struct fixture fixture;
     struct page_disk disk;
-    bool paged; /* checkpoints are made, and pages leave memory */
+    bool paged;  /* checkpoints are made, and pages leave memory */
+    bool shrink; /* most operations are deletes */
     struct tree_target target;
     struct key *keys; /* ascending */
     uint32_t count;
@@ -306,7 +307,7 @@ static unsigned
 kind_draw(void)
 {
     uint64_t which = draw(100);
-    if (which < 70)
+    if (which < (model.shrink ? 10 : 70))
         return MSHM_OP_PUT;
     if (which < 90)
         return MSHM_OP_DELETE;
@@ -332,6 +333,8 @@ writes_draw(struct write *writes, uint32_t wanted, bool plain)
 {
     bool run = draw(4) == 0;
     uint32_t first = draw(3) == 0 ? (uint32_t)draw(model.count) : model.next, count = 0;
+    if (run && model.shrink)
+        wanted *= 8;
     for (uint32_t i = 0; i < wanted; i++) {
         uint32_t index = run ? (first + i) % model.count : (uint32_t)draw(model.count);
         if (!run && draw(3) == 0)
@@ -480,6 +483,8 @@ maintain(void)
     frames_reclaim(fixture->frames, draw(8) == 0);
     if (draw(3) == 0)
         tree_tend(fixture->tree, 4);
+    if (draw(6) == 0)
+        tree_tidy(fixture->tree, 8, resolve, NULL);
     if (draw(20) == 0)
         while (tree_history_prune(fixture->tree, 16))
             continue;
@@ -490,6 +495,7 @@ maintain(void)
 static void
 round_run(unsigned commits)
 {
+    model.shrink = draw(4) == 0;
     for (unsigned i = 0; i < commits; i++) {
         commit_draw();
         if (draw(10) == 0)

@@ -2,7 +2,9 @@
  * publication under readers. Random histories are in tree_model_test.c. */
 #include "kill_point.h"
 #include "tree_parts.h"
-#include "unit/broker/store_fixture.h"
+#include "unit/broker/page_disk.h"
+
+#include <pthread.h>
 
 enum { BUCKET = 5, OTHER = 9, PAGE_SIZE = 8192, OPS_BYTES = 8 << 20 };
 
@@ -27,6 +29,7 @@ begin(uint64_t cache, uint64_t reserve, uint32_t page_size)
 {
     fixture_init(&fixture, cache, reserve, 1 << 16);
     fixture_tree(&fixture, page_size, cache / 4);
+    tree_set_resolve(fixture.tree, resolve, NULL);
     target = (struct tree_target){.ref.bucket = BUCKET, .page_size = page_size};
     applied = 1;
     ck_assert_int_eq(tree_bucket_create(fixture.tree, BUCKET, page_size, &target.ref.root),
@@ -728,6 +731,525 @@ START_TEST(page_emptied_by_deletes_gives_back_what_it_does_not_need)
 }
 END_TEST
 
+/* --- merges --- */
+
+/* What a broker does that has nothing else to do. */
+static void
+rest(void)
+{
+    for (bool more = true; more;) {
+        fixture.now_ns += 1000000;
+        fixture_collect(&fixture);
+        more = tree_tend(fixture.tree, 4);
+        more = tree_tidy(fixture.tree, 32, resolve, NULL) || more;
+        frames_reclaim(fixture.frames, false);
+    }
+}
+
+static uint64_t
+pages_now(void)
+{
+    return counter(&fixture.counters.pages_leaf) + counter(&fixture.counters.pages_inner);
+}
+
+static void
+fill(uint64_t keys, uint64_t each)
+{
+    for (uint64_t n = 0; n < keys;) {
+        for (uint64_t stop = n + each; n < stop && n < keys; n++)
+            op(MSHM_OP_PUT, name(n), 16, &(uint64_t){n + 1}, 8);
+        REQUIRE_STATUS(commit(), MSHM_OK);
+    }
+}
+
+START_TEST(deleting_everything_brings_pages_frames_and_pids_back)
+{
+    enum { KEYS = 200000 };
+    begin(64 << 20, 0, 4096);
+    fill(KEYS, 1000);
+    uint64_t pages = pages_now(), height = counter(&fixture.counters.tree_height);
+    ck_assert_uint_gt(pages, 1000);
+    ck_assert_uint_ge(height, 3);
+    for (uint64_t i = 0; i < KEYS; i++) {
+        REQUIRE_STATUS(erase(name(i * 7919 % KEYS)), MSHM_OK);
+        if (i % 100 == 0)
+            fixture_collect(&fixture);
+        if (i % 20000 == 0) {
+            tree_tend(fixture.tree, 4);
+            ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), KEYS - i - 1);
+        }
+    }
+    rest();
+    printf("%llu pages, then %llu, %llu merges\n", (unsigned long long)pages,
+           (unsigned long long)pages_now(), (unsigned long long)counter(&fixture.counters.merges));
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    ck_assert_uint_le(pages_now(), 4);
+    ck_assert_uint_lt(counter(&fixture.counters.tree_height), height);
+    ck_assert_uint_lt(counter(&fixture.counters.cache_used), 128 << 10);
+    mshm_pid end_before = frames_pid_end(fixture.frames);
+    fill(KEYS, 1000); /* in the page numbers that came back */
+    ck_assert_uint_le(frames_pid_end(fixture.frames), end_before + 16);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), KEYS);
+    end();
+}
+END_TEST
+
+/* Each delete stands in a tail that nobody writes to again, and a snapshot keeps what was deleted for a while. */
+START_TEST(leaves_emptied_under_a_snapshot_are_merged_when_it_has_gone)
+{
+    static uint8_t value[700];
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 3000; n++)
+        REQUIRE_STATUS(put(name(n), value, sizeof(value)), MSHM_OK);
+    rest();
+    uint64_t pages = pages_now();
+    hold(0);
+    for (uint64_t n = 0; n < 3000; n++)
+        REQUIRE_STATUS(erase(name(n)), MSHM_OK);
+    rest();
+    ck_assert_uint_gt(pages_now(), pages / 2);
+    release(0);
+    fixture.now_ns += 1000000000;
+    rest();
+    ck_assert_uint_le(pages_now(), 4);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    end();
+}
+END_TEST
+
+START_TEST(leaves_left_with_few_keys_share_pages)
+{
+    begin(64 << 20, 0, PAGE_SIZE);
+    fill(50000, 1000);
+    uint64_t pages = pages_now();
+    for (uint64_t n = 0; n < 50000; n++)
+        if (n % 20 != 0)
+            REQUIRE_STATUS(erase(name(n)), MSHM_OK);
+    rest();
+    printf("%llu pages, with a twentieth of the keys %llu: %.3f full\n", (unsigned long long)pages,
+           (unsigned long long)pages_now(), fill_factor());
+    ck_assert_uint_lt(pages_now(), pages / 6);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 2500);
+    for (uint64_t n = 0; n < 50000; n++)
+        REQUIRE(get(name(n), 0) == (n % 20 == 0 ? n + 1 : 0));
+    end();
+}
+END_TEST
+
+/* Something is always put at one end and deleted at the other, without a pause. */
+START_TEST(queue_does_not_leave_empty_pages_behind)
+{
+    enum { LENGTH = 5000 };
+    begin(64 << 20, 0, PAGE_SIZE);
+    fill(LENGTH, 1000);
+    rest();
+    uint64_t pages = pages_now();
+    for (uint64_t n = 0; n < 100000; n++) {
+        REQUIRE_STATUS(put(name(LENGTH + n), &(uint64_t){LENGTH + n + 1}, 8), MSHM_OK);
+        REQUIRE_STATUS(erase(name(n)), MSHM_OK);
+        if (n % 50 == 0) {
+            fixture.now_ns += 1000000;
+            fixture_collect(&fixture);
+            tree_tend(fixture.tree, 4);
+            frames_reclaim(fixture.frames, false);
+        }
+    }
+    printf("a queue of %llu pages, then %llu\n", (unsigned long long)pages,
+           (unsigned long long)pages_now());
+    ck_assert_uint_lt(pages_now(), pages + pages / 2 + 4);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), LENGTH);
+    end();
+}
+END_TEST
+
+/* Nobody needs the history any more, so with it the leaf would be small enough. */
+START_TEST(leaf_with_history_is_merged_only_without_it)
+{
+    static uint8_t value[1000];
+    begin(64 << 20, 0, PAGE_SIZE);
+    for (uint64_t n = 0; n < 40; n++)
+        REQUIRE_STATUS(put(name(n), value, sizeof(value)), MSHM_OK);
+    for (unsigned i = 0; i < 8; i++) {
+        hold(i);
+        for (uint64_t n = 0; n < 40; n++)
+            REQUIRE_STATUS(put(name(n), value, sizeof(value)), MSHM_OK);
+    }
+    ck_assert_uint_gt(counter(&fixture.counters.history_bytes), 0);
+    for (uint64_t n = 0; n < 40; n++)
+        REQUIRE_STATUS(erase(name(n)), MSHM_OK);
+    for (unsigned i = 0; i < 8; i++)
+        release(i);
+    fixture_collect(&fixture);
+    for (mshm_pid pid = 1; pid < frames_pid_end(fixture.frames); pid++)
+        ck_assert_int_eq(tree_merge(fixture.tree, &target, pid), MSHM_EXISTS);
+    fixture_tree_ok(&fixture, target.ref);
+    for (unsigned pass = 0; pass < 3; pass++) {
+        fixture.now_ns += 1000000000;
+        rest();
+    }
+    ck_assert_uint_eq(counter(&fixture.counters.history_bytes), 0);
+    ck_assert_uint_eq(pages_now(), 1);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    end();
+}
+END_TEST
+
+/* --- pages out of memory --- */
+
+static struct page_disk disk;
+
+static void
+begin_paged(uint64_t cache, uint32_t page_size)
+{
+    begin(cache, 0, page_size);
+    disk_init(&disk, &fixture);
+    tree_set_peek(fixture.tree, disk_peek, &disk);
+}
+
+static void
+end_paged(void)
+{
+    disk_ok(&disk);
+    end();
+    disk_fini(&disk);
+}
+
+/* Everything goes to disk and leaves memory. */
+static void
+put_out(void)
+{
+    struct pages_figures figures;
+    disk_checkpoint(&disk, applied);
+    do {
+        disk_evict(&disk, UINT64_MAX);
+        pages_figures(fixture.pages, &figures);
+    } while (figures.resident_pages > 0);
+    frames_reclaim(fixture.frames, false);
+}
+
+/* The same, but for inner pages on the way to a key. */
+static void
+put_leaves_out(const char *key)
+{
+    struct tree_place place;
+    put_out();
+    while (tree_descend(fixture.tree, target.ref, (const uint8_t *)key, strlen(key), 0, 0,
+                        &place) == MSHM_BUSY)
+        ck_assert(disk_page_in(&disk, place.pid));
+    ck_assert_ptr_null(place.frame);
+}
+
+static int
+commit_fetching(mshm_timestamp snapshot)
+{
+    struct tree_plan *plan;
+    int status;
+    while ((status = tree_plan(fixture.tree, (const void *)ops, ops_size, ops_count, snapshot,
+                               resolve, NULL, &plan)) == MSHM_BUSY)
+        disk_fetch(&disk);
+    ops_size = ops_count = 0;
+    if (status)
+        return status;
+    tree_apply(fixture.tree, plan, ++applied);
+    AO_store_release(&fixture.store->visible, applied);
+    return MSHM_OK;
+}
+
+static uint64_t
+get_fetching(const char *key, mshm_timestamp snapshot)
+{
+    static uint8_t buffer[MSHM_MAX_INLINE];
+    uint64_t size = 0, number = 0;
+    mshm_pid missing;
+    int status;
+    while ((status = mshm_get(&fixture.view, &fixture.lanes[60], NULL, target.ref, key, strlen(key),
+                              snapshot, buffer, sizeof(buffer), &size, NULL, &missing)) ==
+           MSHM_BUSY)
+        ck_assert(disk_page_in(&disk, missing));
+    if (status == MSHM_NOT_FOUND)
+        return 0;
+    REQUIRE_STATUS(status, MSHM_OK);
+    memcpy(&number, buffer, size < 8 ? size : 8);
+    return number;
+}
+
+START_TEST(missing_pages_are_listed_once_and_the_commit_changes_nothing)
+{
+    const mshm_pid *pids;
+    begin_paged(64 << 20, 4096);
+    fill(20000, 1000);
+    put_out();
+    uint64_t used = counter(&fixture.counters.cache_used);
+    for (uint64_t n = 0; n < 20000; n += 100)
+        op(MSHM_OP_UPDATE, name(n), 16, "12345678", 8);
+    struct tree_plan *plan;
+    unsigned rounds = 0;
+    uint32_t most = 0;
+    while (tree_plan(fixture.tree, (const void *)ops, ops_size, ops_count, UINT64_MAX, resolve,
+                     NULL, &plan) == MSHM_BUSY) {
+        uint32_t count = tree_missing(fixture.tree, &pids);
+        ck_assert_uint_eq(counter(&fixture.counters.cache_used), used);
+        ck_assert_uint_gt(count, 0);
+        ck_assert(rounds > 0 || (count == 1 && pids[0] == target.ref.root));
+        for (uint32_t i = 0; i < count; i++) {
+            ck_assert_uint_ne(pages_location(fixture.pages, pids[i]), 0);
+            for (uint32_t j = 0; j < i; j++)
+                ck_assert_uint_ne(pids[i], pids[j]);
+        }
+        most = count > most ? count : most;
+        disk_fetch(&disk);
+        used = counter(&fixture.counters.cache_used);
+        rounds++;
+    }
+    ck_assert_uint_eq(rounds, counter(&fixture.counters.tree_height));
+    ck_assert_uint_gt(most, 50); /* all leaves at once */
+    tree_apply(fixture.tree, plan, ++applied);
+    ops_size = ops_count = 0;
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 20000);
+    end_paged();
+}
+END_TEST
+
+START_TEST(plain_writes_to_leaves_out_of_memory_are_made_without_reading_them)
+{
+    begin_paged(64 << 20, PAGE_SIZE);
+    fill(2000, 1000);
+    mshm_timestamp before = hold(0);
+    put_leaves_out(name(0));
+    uint64_t loads = disk.loads;
+    for (uint64_t n = 0; n < 2000; n += 50) {
+        op(MSHM_OP_PUT, name(n), 16, &(uint64_t){n + 7}, 8);
+        op(MSHM_OP_DELETE, name(n + 1), 16, NULL, 0);
+        op(MSHM_OP_PUT, name(n + 1) /* a new key behind it */, 17, &(uint64_t){n + 9}, 8);
+    }
+    REQUIRE_STATUS(commit(), MSHM_OK);
+    ck_assert_uint_eq(counter(&fixture.counters.blind_writes), 120);
+    ck_assert_uint_eq(disk.loads, loads);
+    for (unsigned pass = 0; pass < 2; pass++) { /* from the lists, then from the deltas */
+        for (uint64_t n = 0; n < 2000; n++) {
+            uint64_t wanted = n % 50 == 0 ? n + 7 : n % 50 == 1 ? 0 : n + 1;
+            REQUIRE(get_fetching(name(n), 0) == wanted);
+            REQUIRE(get_fetching(name(n), before) == n + 1);
+        }
+        put_out();
+    }
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 2000);
+    end_paged();
+}
+END_TEST
+
+START_TEST(conflict_with_a_blind_write_is_told_without_reading_the_leaf)
+{
+    const mshm_pid *pids;
+    begin_paged(64 << 20, PAGE_SIZE);
+    fill(2000, 1000);
+    mshm_timestamp old = hold(0);
+    put_leaves_out(name(0));
+    for (unsigned sealed = 0; sealed < 2; sealed++) {
+        REQUIRE_STATUS(put(name(0), "1", 1), MSHM_OK);
+        if (sealed)
+            disk_checkpoint_step(&disk, applied, 0);
+        op(MSHM_OP_PUT, name(0), 16, "2", 1);
+        ck_assert_int_eq(commit_at(old), MSHM_CONFLICT);
+        op(MSHM_OP_PUT, name(1), 16, "2", 1); /* of this one nothing is known */
+        ck_assert_int_eq(commit_at(old), MSHM_BUSY);
+        ck_assert_uint_eq(tree_missing(fixture.tree, &pids), 1);
+    }
+    ck_assert_uint_eq(counter(&fixture.counters.blind_writes), 2);
+    op(MSHM_OP_PUT, name(1), 16, "2", 1);
+    ck_assert_int_eq(commit_fetching(old), MSHM_OK);
+    op(MSHM_OP_PUT, name(1), 16, "3", 1);
+    ck_assert_int_eq(commit_fetching(old), MSHM_CONFLICT);
+    end_paged();
+}
+END_TEST
+
+START_TEST(blind_writes_to_a_page_are_limited)
+{
+    begin_paged(64 << 20, PAGE_SIZE);
+    fill(2000, 1000);
+    put_leaves_out(name(0));
+    uint64_t cost = 0;
+    static uint8_t value[DATA_DELTA_MAX];
+    int status = MSHM_OK;
+    for (uint64_t n = 0; status == MSHM_OK; n++) {
+        status = put(name(0), value, 100);
+        cost += status == MSHM_OK ? data_version_cost(16, 100) : 0;
+    }
+    ck_assert_int_eq(status, MSHM_BUSY);
+    ck_assert_uint_le(cost, DATA_DELTA_MAX);
+    ck_assert_uint_gt(cost + data_version_cost(16, 100), DATA_DELTA_MAX);
+    op(MSHM_OP_PUT, name(1), 16, value, sizeof(value));
+    ck_assert_int_eq(commit_at(UINT64_MAX), MSHM_BUSY);
+    disk_checkpoint(&disk, applied); /* the next generation */
+    ck_assert_int_eq(put(name(0), value, 100), MSHM_OK);
+    for (uint64_t n = 0; n < 8; n++) /* one commit may not bring more, either */
+        op(MSHM_OP_PUT, name(n), 16, value, 300);
+    ck_assert_int_eq(commit(), MSHM_BUSY);
+    end_paged();
+}
+END_TEST
+
+START_TEST(commit_that_needs_too_many_leaves_in_memory_is_too_big)
+{
+    begin_paged(4 << 20, PAGE_SIZE);
+    fill(50000, 1000);
+    put_leaves_out(name(0));
+    for (uint64_t n = 0; n < 50000; n += 100)
+        op(MSHM_OP_UPDATE, name(n), 16, "1", 1);
+    struct tree_plan *plan;
+    int status;
+    while ((status = tree_plan(fixture.tree, (const void *)ops, ops_size, ops_count, applied,
+                               resolve, NULL, &plan)) == MSHM_BUSY)
+        disk_fetch(&disk);
+    ck_assert_int_eq(status, MSHM_TOO_BIG);
+    end_paged();
+}
+END_TEST
+
+/* What hangs on a leaf that is not in memory is read when the leaf has come back, and goes without it. */
+START_TEST(history_of_a_leaf_out_of_memory_is_kept_and_let_go_without_it)
+{
+    static uint8_t value[500];
+    mshm_timestamp held[16];
+    begin_paged(64 << 20, PAGE_SIZE);
+    for (uint64_t round = 0; round < 16; round++) {
+        for (uint64_t n = 0; n < 60; n++) {
+            memcpy(value, &(uint64_t){round * 100 + n + 1}, 8);
+            REQUIRE_STATUS(put(name(n), value, sizeof(value)), MSHM_OK);
+        }
+        held[round] = hold((unsigned)round);
+    }
+    REQUIRE_STATUS(put(name(60), value, sizeof(value)), MSHM_OK);
+    fixture_collect(&fixture);
+    ck_assert_uint_gt(counter(&fixture.counters.history_bytes), 100000);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        put_out();
+        fixture_tree_ok(&fixture, target.ref);
+        for (uint64_t round = 0; round < 16; round++)
+            for (uint64_t n = 0; n < 60; n++)
+                REQUIRE(get_fetching(name(n), held[round]) == round * 100 + n + 1);
+    }
+    put_out();
+    uint64_t loads = disk.loads;
+    for (unsigned i = 0; i < 16; i++)
+        if (i != 3)
+            release(i);
+    fixture_collect(&fixture);
+    while (tree_history_prune(fixture.tree, 4))
+        continue;
+    ck_assert_uint_eq(tree_history_costliest(fixture.tree), held[3]);
+    fixture.snapshots.count = 0; /* as if the versions were newer than the last collection */
+    fixture.snapshots.horizon = held[3];
+    while (tree_history_prune(fixture.tree, 4))
+        continue;
+    ck_assert_uint_gt(counter(&fixture.counters.history_bytes), 0);
+    release(3);
+    fixture_collect(&fixture);
+    while (tree_history_prune(fixture.tree, 4))
+        continue;
+    ck_assert_uint_eq(counter(&fixture.counters.history_bytes), 0);
+    ck_assert_uint_eq(disk.loads, loads);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 61);
+    end_paged();
+}
+END_TEST
+
+/* Inner pages are read, leaves are not; and what was done before a crash is passed over. */
+START_TEST(bucket_out_of_memory_is_destroyed_through_its_inner_pages)
+{
+    const mshm_pid *pids;
+    begin_paged(64 << 20, 4096);
+    fill(50000, 1000);
+    put_out();
+    uint64_t inner = counter(&fixture.counters.pages_inner);
+    unsigned calls = 0;
+    pages_hold_pids(fixture.pages, true);
+    while (tree_bucket_destroy(fixture.tree, target.ref.root, BUCKET, 50) == MSHM_BUSY) {
+        if (tree_missing(fixture.tree, &pids) > 0)
+            disk_fetch(&disk);
+        if (++calls % 4 == 0)
+            put_out(); /* the next call begins as if after a restart */
+        REQUIRE(calls < 1000);
+    }
+    ck_assert_uint_gt(calls, 8);
+    ck_assert_uint_le(disk.loads, inner + calls); /* some more than once */
+    pages_hold_pids(fixture.pages, false);
+    disk_checkpoint(&disk, applied);
+    disk_checkpoint(&disk, applied);
+    ck_assert_uint_eq(counter(&fixture.counters.pages_leaf), 0);
+    ck_assert_uint_eq(counter(&fixture.counters.pages_inner), 0);
+    frames_reclaim(fixture.frames, false);
+    ck_assert_uint_eq(counter(&fixture.counters.cache_used), 0);
+    disk_ok(&disk);
+    disk_fini(&disk);
+    fixture_fini(&fixture);
+}
+END_TEST
+
+START_TEST(page_that_grew_while_it_was_out_is_split_soon)
+{
+    begin_paged(64 << 20, 4096);
+    fill(2000, 1000);
+    uint64_t leaves = counter(&fixture.counters.pages_leaf);
+    for (uint64_t round = 0; round < 6; round++) {
+        put_leaves_out(name(0));
+        for (uint64_t n = 0; n < 2000; n += 4) {
+            char key[32];
+            int size = snprintf(key, sizeof(key), "%s-%llu", name(n), (unsigned long long)round);
+            op(MSHM_OP_PUT, key, (size_t)size, &(uint64_t){n + 1}, 8);
+        }
+        REQUIRE_STATUS(commit_fetching(applied), MSHM_OK);
+    }
+    put_out();
+    ck_assert_uint_gt(counter(&fixture.counters.blind_writes), 2500);
+    ck_assert_uint_eq(counter(&fixture.counters.pages_leaf), leaves);
+    for (uint64_t n = 0; n < 2000; n++)
+        REQUIRE(get_fetching(name(n), 0) == n + 1);
+    rest();
+    ck_assert_uint_gt(counter(&fixture.counters.pages_leaf), leaves);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 2000 + 6 * 500);
+    end_paged();
+}
+END_TEST
+
+START_TEST(check_sees_a_damaged_tree_whether_its_pages_are_in_memory_or_not)
+{
+    const char *why = NULL;
+    uint64_t live;
+    begin_paged(64 << 20, 4096);
+    fill(5000, 1000);
+    put_out();
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 5000);
+    tree_set_peek(fixture.tree, NULL, NULL);
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0); /* it sees nothing at all */
+    put_leaves_out(name(2500));
+    ck_assert_uint_eq(fixture_tree_ok(&fixture, target.ref), 0);
+    /* Two children of one page change places. */
+    struct tree_place place;
+    REQUIRE_STATUS(
+        tree_descend(fixture.tree, target.ref, (const uint8_t *)name(2500), 16, 0, 1, &place),
+        MSHM_OK);
+    const struct mshm_page *page = (const void *)place.frame;
+    mshm_pid *children = (void *)(place.frame + (size_t)page->children_at * 4);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        mshm_pid child = children[0];
+        children[0] = children[1];
+        children[1] = child;
+        tree_set_peek(fixture.tree, disk_peek, &disk);
+        ck_assert_int_eq(tree_check(fixture.tree, target.ref, &live, &why),
+                         pass == 0 ? MSHM_CORRUPT : MSHM_OK);
+    }
+    mshm_pid twice = children[1];
+    children[1] = children[0];
+    tree_set_peek(fixture.tree, NULL, NULL);
+    ck_assert_int_eq(tree_check(fixture.tree, target.ref, &live, &why), MSHM_CORRUPT);
+    ck_assert_str_eq(why, "a page that two lead to");
+    children[1] = twice;
+    end_paged();
+}
+END_TEST
+
 /* --- a full cache --- */
 
 START_TEST(full_cache_refuses_puts_loses_nothing_and_can_be_emptied)
@@ -884,6 +1406,22 @@ read_at_point(const char *point, void *argument)
     }
 }
 
+/* Multiples of six and what follows them up to `first_part` have been deleted, and in the end all but the first few. */
+static uint64_t first_part, collapses;
+
+static void
+read_rest_at_point(const char *point, void *argument)
+{
+    uint64_t *random = argument;
+    steps++;
+    collapses += strcmp(point, "tree:root_collapsed") == 0;
+    for (unsigned i = 0; i < 16; i++) {
+        uint64_t number = fixture_random(random) % reach;
+        bool left = number % 6 >= first_part || (number % 6 == 5 && number <= 20);
+        REQUIRE(get(name(number), 0) == (left ? number + 1 : 0));
+    }
+}
+
 static void
 write_under_readers(uint64_t commits, uint64_t keys_each)
 {
@@ -964,6 +1502,154 @@ START_TEST(splitting_one_leaf_into_hundreds_shows_readers_the_whole_tree)
 }
 END_TEST
 
+/* Goes through all that is left, from leaf to leaf: right answers while the tree falls together. */
+START_TEST(every_step_of_a_merge_shows_readers_the_whole_tree)
+{
+    uint64_t random = fixture_seed(8);
+    begin(64 << 20, 0, 4096);
+    fill(60000, 1000);
+    ck_assert_uint_ge(counter(&fixture.counters.tree_height), 3);
+    reach = 60000;
+    steps = 0;
+    for (uint64_t part = 0; part < 6; part++) {
+        for (uint64_t n = 0; n < 60000; n++)
+            if (n % 6 == part && (part < 5 || n > 20))
+                op(MSHM_OP_DELETE, name(n), 16, NULL, 0);
+        REQUIRE_STATUS(commit_at(UINT64_MAX), MSHM_OK);
+        first_part = part + 1;
+        kill_point_set_handler(read_rest_at_point, &random);
+        rest();
+        kill_point_set_handler(NULL, NULL);
+        fixture_tree_ok(&fixture, target.ref);
+    }
+#ifdef MACE_KILL_POINTS
+    ck_assert_uint_gt(steps, 500);
+    ck_assert_uint_gt(collapses, 0);
+#endif
+    ck_assert_uint_le(pages_now(), 2);
+    end();
+}
+END_TEST
+
+/* --- readers beside the writer --- */
+
+enum { STEADY = 10 /* one key of so many is never deleted */, READER_KEYS = 20000 };
+
+struct reader {
+    pthread_t thread;
+    struct mshm_lane *lane;
+    uint64_t random;
+    AO_t reads, scans;
+    const char *wrong;
+};
+static AO_t readers_stop;
+
+/* Goes through the tree from leaf to leaf: every steady key must be met, in order. */
+static const char *
+reader_scan(struct reader *reader, uint8_t *copy)
+{
+    static _Thread_local struct mshm_leaf_iterator iterator;
+    uint8_t bound[MSHM_MAX_KEY];
+    uint32_t bound_size = 0, size;
+    uint64_t steady = 0;
+    for (;;) {
+        mshm_pid missing;
+        struct mshm_fences fences;
+        struct mshm_version version;
+        if (mshm_leaf_copy(&fixture.view, reader->lane, NULL, target.ref, UINT64_MAX, MSHM_LEAF_AT,
+                           bound, bound_size, 0, copy, &size, &missing) != MSHM_OK)
+            return "a scan failed";
+        if (mshm_leaf_iterator_init(&iterator, copy, size) != MSHM_OK)
+            return "a leaf cannot be walked through";
+        while (mshm_leaf_iterator_next(&iterator, UINT64_MAX, &version) == MSHM_OK) {
+            char digits[13] = "";
+            memcpy(digits, version.key + 4, 12);
+            uint64_t number = strtoull(digits, NULL, 10);
+            if (mshm_key_compare(version.key, version.key_size, bound, bound_size) < 0)
+                continue; /* the leaf was merged with what the scan has seen */
+            if (number % STEADY == 0 && number != steady)
+                return "a scan missed a steady key, or met one twice";
+            steady += number % STEADY == 0 ? STEADY : 0;
+        }
+        if (mshm_page_fences(copy, size, &fences) != MSHM_OK)
+            return "a copy without fences";
+        if (fences.high_size == MSHM_FENCE_INFINITE)
+            return steady == READER_KEYS ? NULL : "a scan ended early";
+        bound_size = fences.high_size;
+        memcpy(bound, fences.high, bound_size);
+    }
+}
+
+static void *
+reader_run(void *argument)
+{
+    struct reader *reader = argument;
+    uint8_t *copy = aligned_alloc(MSHM_LINE, MSHM_MAX_FRAME);
+    while (!AO_load(&readers_stop) && !reader->wrong) {
+        for (unsigned i = 0; i < 200 && !reader->wrong; i++) {
+            char key[32];
+            uint64_t number = fixture_random(&reader->random) % READER_KEYS / STEADY * STEADY;
+            uint64_t size = 0, value = 0;
+            mshm_pid missing;
+            snprintf(key, sizeof(key), "key-%012llu", (unsigned long long)number);
+            int status = mshm_get(&fixture.view, reader->lane, NULL, target.ref, key, 16, 0, &value,
+                                  sizeof(value), &size, NULL, &missing);
+            if (status != MSHM_OK || value != number + 1)
+                reader->wrong = "a steady key was not found";
+            AO_store(&reader->reads, AO_load(&reader->reads) + 1);
+        }
+        if (!reader->wrong)
+            reader->wrong = reader_scan(reader, copy);
+        AO_store(&reader->scans, AO_load(&reader->scans) + 1);
+    }
+    free(copy);
+    return NULL;
+}
+
+/* The tree grows and falls together again and again; other keys than the steady ones come and go. */
+START_TEST(readers_beside_splits_and_merges_always_find_what_stays)
+{
+    enum { READERS = 2, ROUNDS = 6 };
+    static struct reader readers[READERS];
+    begin(256 << 20, 0, 4096);
+    fill(READER_KEYS, 1000);
+    for (unsigned i = 0; i < READERS; i++) {
+        readers[i].lane = &fixture.lanes[40 + i];
+        readers[i].random = i;
+        ck_assert_int_eq(pthread_create(&readers[i].thread, NULL, reader_run, &readers[i]), 0);
+    }
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (uint64_t n = 0; n < READER_KEYS; n++) {
+            if (n % STEADY != 0)
+                REQUIRE_STATUS(erase(name(n)), MSHM_OK);
+            if (n % 64 == 0) {
+                fixture.now_ns += 1000000;
+                fixture_collect(&fixture);
+                tree_tend(fixture.tree, 4);
+                frames_reclaim(fixture.frames, false);
+            }
+        }
+        rest();
+        for (uint64_t n = 0; n < READER_KEYS; n++)
+            if (n % STEADY != 0)
+                REQUIRE_STATUS(put(name(n), &(uint64_t){n + 1}, 8), MSHM_OK);
+    }
+    AO_store(&readers_stop, 1);
+    for (unsigned i = 0; i < READERS; i++) {
+        pthread_join(readers[i].thread, NULL);
+        if (readers[i].wrong)
+            ck_abort_msg("%s", readers[i].wrong);
+        printf("%llu gets, %llu scans beside %llu merges\n",
+               (unsigned long long)AO_load(&readers[i].reads),
+               (unsigned long long)AO_load(&readers[i].scans),
+               (unsigned long long)counter(&fixture.counters.merges));
+        ck_assert_uint_gt(AO_load(&readers[i].scans), 0);
+    }
+    ck_assert_uint_gt(counter(&fixture.counters.merges), 500);
+    end();
+}
+END_TEST
+
 START_TEST(first_commit_into_an_empty_tree_may_make_several_levels)
 {
     static uint8_t value[1500];
@@ -1010,6 +1696,22 @@ main(void)
     tcase_add_test(tcase, one_commit_writes_two_buckets_or_neither);
     tcase_add_test(tcase, updates_of_full_pages_do_not_double_them_when_memory_is_short);
     tcase_add_test(tcase, page_emptied_by_deletes_gives_back_what_it_does_not_need);
+    tcase_add_test(tcase, deleting_everything_brings_pages_frames_and_pids_back);
+    tcase_add_test(tcase, leaves_emptied_under_a_snapshot_are_merged_when_it_has_gone);
+    tcase_add_test(tcase, leaves_left_with_few_keys_share_pages);
+    tcase_add_test(tcase, queue_does_not_leave_empty_pages_behind);
+    tcase_add_test(tcase, leaf_with_history_is_merged_only_without_it);
+    tcase_add_test(tcase, every_step_of_a_merge_shows_readers_the_whole_tree);
+    tcase_add_test(tcase, readers_beside_splits_and_merges_always_find_what_stays);
+    tcase_add_test(tcase, missing_pages_are_listed_once_and_the_commit_changes_nothing);
+    tcase_add_test(tcase, plain_writes_to_leaves_out_of_memory_are_made_without_reading_them);
+    tcase_add_test(tcase, conflict_with_a_blind_write_is_told_without_reading_the_leaf);
+    tcase_add_test(tcase, blind_writes_to_a_page_are_limited);
+    tcase_add_test(tcase, commit_that_needs_too_many_leaves_in_memory_is_too_big);
+    tcase_add_test(tcase, history_of_a_leaf_out_of_memory_is_kept_and_let_go_without_it);
+    tcase_add_test(tcase, bucket_out_of_memory_is_destroyed_through_its_inner_pages);
+    tcase_add_test(tcase, page_that_grew_while_it_was_out_is_split_soon);
+    tcase_add_test(tcase, check_sees_a_damaged_tree_whether_its_pages_are_in_memory_or_not);
     tcase_add_test(tcase, full_cache_refuses_puts_loses_nothing_and_can_be_emptied);
     tcase_add_test(tcase, history_that_nobody_needs_gives_way_to_puts);
     tcase_add_test(tcase, history_counts_as_excess_only_when_a_pass_has_left_it);
