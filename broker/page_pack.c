@@ -5,14 +5,6 @@
 #include "mshm/status.h"
 #include "page_parts.h"
 
-static_assert(sizeof(struct page_record) + DATA_CHAIN_MAX * sizeof(data_location) + MSHM_MAX_FRAME +
-                      DATA_UNIT <=
-                  PAGE_PACK_MAX,
-              "the buffer that always suffices holds the largest record");
-static_assert(PAGE_PACK_MAX / DATA_UNIT <= 0xfff, "a record's size fits its address");
-
-enum { ZSTD_LEVEL = 1 };
-
 /* One call's state. */
 struct packing {
     const struct page_source *source;
@@ -25,188 +17,6 @@ struct packing {
     struct page_packed *packed;
     struct page_memory memory;
 };
-
-/* A record about to be written. */
-struct draft {
-    struct page_record record;
-    struct page_payload payload;
-    const uint8_t *low, *high;
-    const uint8_t *prefix; /* begins every key that is stripped */
-    struct page_list versions, tail;
-    const struct mshm_inner_spec *inner;
-    data_location older[DATA_CHAIN_MAX];
-    unsigned no_delta; /* the chain's part of a full record's address */
-};
-
-/* --- writing a draft --- */
-
-static uint32_t
-common_prefix(const uint8_t *a, uint32_t a_size, const uint8_t *b, uint32_t b_size)
-{
-    uint32_t limit = a_size < b_size ? a_size : b_size, size = 0;
-    while (size < limit && a[size] == b[size])
-        size++;
-    return size;
-}
-
-static uint32_t
-fence_bytes(uint16_t size)
-{
-    return size == MSHM_FENCE_INFINITE ? 0 : size;
-}
-
-/* join: another version of the key before goes without its key. */
-static uint64_t
-list_size(const struct page_list *list, uint32_t prefix_size, bool join)
-{
-    uint64_t size = list->count * sizeof(struct page_version);
-    for (uint32_t i = 0; i < list->count; i++) {
-        const struct mshm_version *version = &list->versions[i];
-        size += version->value_size;
-        if (!join || i == 0 || !page_list_same_key(version - 1, version))
-            size += version->key_size - prefix_size;
-    }
-    return size;
-}
-
-static uint64_t
-payload_size(const struct draft *draft)
-{
-    const struct page_payload *payload = &draft->payload;
-    uint64_t size = sizeof(*payload) + payload->low_size + fence_bytes(payload->high_size) +
-                    payload->prefix_size;
-    if (draft->inner == NULL)
-        return size + list_size(&draft->versions, payload->prefix_size, true) +
-               list_size(&draft->tail, 0, false);
-    size += sizeof(mshm_pid);
-    for (uint32_t i = 0; i < draft->inner->count; i++)
-        size += sizeof(mshm_pid) + sizeof(uint16_t) + draft->inner->separators[i].size -
-                payload->prefix_size;
-    return size;
-}
-
-static uint8_t *
-bytes_write(uint8_t *at, const void *bytes, size_t size)
-{
-    if (size > 0)
-        memcpy(at, bytes, size);
-    return at + size;
-}
-
-static uint8_t *
-list_write(uint8_t *at, const struct page_list *list, uint32_t prefix_size, bool join)
-{
-    for (uint32_t i = 0; i < list->count; i++) {
-        const struct mshm_version *version = &list->versions[i];
-        bool same = join && i > 0 && page_list_same_key(version - 1, version);
-        uint32_t key_size = same ? 0 : version->key_size - prefix_size;
-        struct page_version front = {
-            .low = (uint32_t)(version->timestamp << 8) | version->kind |
-                   (same ? (uint32_t)PAGE_SAME_KEY : 0),
-            .high = (uint32_t)(version->timestamp >> 24),
-            .key_size = (uint16_t)key_size,
-            .value_size = (uint16_t)version->value_size,
-        };
-        memcpy(at, &front, sizeof front);
-        at = bytes_write(at + sizeof front, version->key + prefix_size, key_size);
-        at = bytes_write(at, version->value, version->value_size);
-    }
-    return at;
-}
-
-static uint8_t *
-inner_write(uint8_t *at, const struct mshm_inner_spec *inner, uint32_t prefix_size)
-{
-    at = bytes_write(at, inner->children, (inner->count + 1) * sizeof(mshm_pid));
-    for (uint32_t i = 0; i < inner->count; i++) {
-        uint16_t size = (uint16_t)(inner->separators[i].size - prefix_size);
-        at = bytes_write(at, &size, sizeof size);
-        at = bytes_write(at, inner->separators[i].key + prefix_size, size);
-    }
-    return at;
-}
-
-static void
-payload_write(const struct draft *draft, uint8_t *to)
-{
-    const struct page_payload *payload = &draft->payload;
-    uint8_t *at = bytes_write(to, payload, sizeof(*payload));
-    at = bytes_write(at, draft->low, payload->low_size);
-    at = bytes_write(at, draft->high, fence_bytes(payload->high_size));
-    at = bytes_write(at, draft->prefix, payload->prefix_size);
-    if (draft->inner != NULL) {
-        at = inner_write(at, draft->inner, payload->prefix_size);
-    } else {
-        at = list_write(at, &draft->versions, payload->prefix_size, true);
-        at = list_write(at, &draft->tail, 0, false);
-    }
-    assert((uint32_t)(at - to) == draft->record.raw_size);
-}
-
-/* Writes the payload behind `front` bytes of record, compressed when that saves a unit. MSHM_OK, MSHM_NO_MEMORY. */
-static int
-payload_store(struct packing *packing, struct draft *draft, uint32_t front)
-{
-    struct page_record *record = &draft->record;
-    uint32_t raw_size = record->raw_size;
-    uint32_t room = ((front + raw_size - 1) / DATA_UNIT) * DATA_UNIT;
-    record->stored_size = raw_size;
-    if (record->compression == PAGE_ZSTD && room > front) {
-        uint8_t *raw = page_memory_take(&packing->memory, raw_size);
-        if (raw == NULL)
-            return MSHM_NO_MEMORY;
-        payload_write(draft, raw);
-        size_t size = ZSTD_compress(packing->to + front, room - front, raw, raw_size, ZSTD_LEVEL);
-        if (!ZSTD_isError(size)) {
-            record->stored_size = (uint32_t)size;
-            return MSHM_OK;
-        }
-        memcpy(packing->to + front, raw, raw_size);
-    } else {
-        payload_write(draft, packing->to + front);
-    }
-    record->compression = PAGE_PLAIN;
-    return MSHM_OK;
-}
-
-/* Nobody writes such versions; a damaged frame may hold them. */
-static bool
-list_fits(const struct page_list *list)
-{
-    for (uint32_t i = 0; i < list->count; i++)
-        if (list->versions[i].timestamp > PAGE_TIMESTAMP_MAX || list->versions[i].timestamp == 0 ||
-            list->versions[i].value_size > UINT16_MAX)
-            return false;
-    return true;
-}
-
-static int
-draft_write(struct packing *packing, struct draft *draft)
-{
-    struct page_record *record = &draft->record;
-    uint32_t front = (uint32_t)(sizeof(*record) + record->chain * sizeof(data_location));
-    uint64_t raw_size = payload_size(draft);
-    if (raw_size > MSHM_MAX_FRAME || !list_fits(&draft->versions) || !list_fits(&draft->tail))
-        return MSHM_CORRUPT;
-    if (mshm_align_up(front + raw_size, DATA_UNIT) > packing->capacity)
-        return MSHM_FULL;
-    record->magic = PAGE_RECORD_MAGIC;
-    record->version = PAGE_RECORD_VERSION;
-    record->pid = packing->source->pid;
-    record->cut = packing->source->cut;
-    record->raw_size = (uint32_t)raw_size;
-    int status = payload_store(packing, draft, front);
-    if (status != MSHM_OK)
-        return status;
-    uint32_t end = front + record->stored_size;
-    record->size = (uint32_t)mshm_align_up(end, DATA_UNIT);
-    memset(packing->to + end, 0, record->size - end);
-    memcpy(packing->to + sizeof(*record), draft->older, record->chain * sizeof(data_location));
-    memcpy(packing->to, record, sizeof(*record));
-    record->crc = page_record_crc(packing->place, packing->to, record->size);
-    memcpy(packing->to, record, sizeof(*record));
-    return MSHM_OK;
-}
 
 /* --- what a call reports --- */
 
@@ -221,7 +31,7 @@ report_nothing(struct packing *packing, const data_location *older)
 }
 
 static void
-report_record(struct packing *packing, const struct draft *draft, const data_location *older)
+report_record(struct packing *packing, const struct page_draft *draft, const data_location *older)
 {
     const struct page_place *place = packing->place;
     const struct page_record *record = &draft->record;
@@ -240,24 +50,20 @@ report_record(struct packing *packing, const struct draft *draft, const data_loc
     memcpy(packed->dead + 1, older, (packed->dead_count - 1) * sizeof(*older));
 }
 
-/* --- full records and deltas of leaves --- */
-
-/* The part of its address that says whether a leaf's full record may get deltas: with all that may come they must fit into
- * a frame (DATA_DELTA_BASE_MAX). */
-static unsigned
-delta_verdict(const struct draft *draft)
+/* Writes the record and reports it. */
+static int
+record_write(struct packing *packing, struct page_draft *draft, const data_location *older)
 {
-    enum { FRONT = sizeof(struct mshm_leaf) + sizeof(struct mshm_hash_bucket) + 5 * 4 };
-    uint64_t cost = FRONT + draft->payload.low_size + fence_bytes(draft->payload.high_size);
-    cost += (DATA_CHAIN_MAX + 2) * DATA_DELTA_MAX;
-    const struct page_list *list = &draft->versions;
-    for (uint32_t i = 0; i < list->count; i++)
-        cost += data_version_cost(list->versions[i].key_size, list->versions[i].value_size);
-    return draft->tail.count == 0 && cost <= MSHM_MAX_FRAME &&
-                   payload_size(draft) <= DATA_DELTA_BASE_MAX
-               ? 0
-               : DATA_NO_DELTA;
+    draft->record.pid = packing->source->pid;
+    draft->record.cut = packing->source->cut;
+    int status =
+        page_draft_write(&packing->memory, draft, packing->place, packing->to, packing->capacity);
+    if (status == MSHM_OK)
+        report_record(packing, draft, older);
+    return status;
 }
+
+/* --- deltas --- */
 
 static bool
 delta_allowed(const struct page_source *source)
@@ -273,57 +79,6 @@ delta_fits(const struct page_list *list)
     for (uint32_t i = 0; i < list->count; i++)
         cost += data_version_cost(list->versions[i].key_size, list->versions[i].value_size);
     return cost <= DATA_DELTA_MAX;
-}
-
-/* Turns a full leaf's draft into that of a delta with these versions. */
-static void
-draft_delta(struct draft *draft, const struct page_source *source, const data_location *older,
-            const struct page_list *list)
-{
-    unsigned count = data_location_older(source->location);
-    draft->record.kind = PAGE_RECORD_DELTA;
-    draft->record.chain = (uint8_t)(count + 1);
-    draft->record.count = list->count;
-    draft->payload = (struct page_payload){0};
-    draft->versions = *list;
-    draft->tail.count = 0;
-    draft->older[0] = source->location;
-    memcpy(draft->older + 1, older, count * sizeof(*older));
-}
-
-/* Completes a full leaf's draft, whose versions and fences are set. */
-static void
-draft_leaf(struct draft *draft)
-{
-    const struct page_list *list = &draft->versions;
-    uint32_t prefix_size = 0;
-    if (list->count > 0) {
-        const struct mshm_version *first = &list->versions[0], *last = first + list->count - 1;
-        prefix_size = common_prefix(first->key, first->key_size, last->key, last->key_size);
-        draft->prefix = first->key;
-    }
-    draft->record.kind = PAGE_RECORD_LEAF;
-    draft->record.count = list->count + draft->tail.count;
-    draft->payload.prefix_size = (uint16_t)prefix_size;
-    draft->payload.tail_count = (uint16_t)draft->tail.count;
-    draft->no_delta = delta_verdict(draft);
-}
-
-static void
-draft_inner(struct draft *draft, const struct mshm_inner_spec *inner)
-{
-    const struct mshm_separator *separators = inner->separators;
-    uint32_t prefix_size = 0;
-    if (inner->count > 0) {
-        const struct mshm_separator *last = &separators[inner->count - 1];
-        prefix_size = common_prefix(separators[0].key, separators[0].size, last->key, last->size);
-        draft->prefix = separators[0].key;
-    }
-    draft->record.kind = PAGE_RECORD_INNER;
-    draft->record.level = inner->level;
-    draft->record.count = inner->count;
-    draft->payload.prefix_size = (uint16_t)prefix_size;
-    draft->inner = inner;
 }
 
 /* --- records that are there --- */
@@ -382,21 +137,13 @@ list_above(struct packing *packing, const struct page_list *list, mshm_timestamp
     return newer;
 }
 
-static uint64_t
-record_size(const struct draft *draft)
-{
-    return mshm_align_up(sizeof(struct page_record) + draft->record.chain * sizeof(data_location) +
-                             payload_size(draft),
-                         DATA_UNIT);
-}
-
 /* A delta when there is something to gain. *done: it was written, or there is nothing to write. */
 static int
-frame_delta(struct packing *packing, const struct draft *full, const data_location *older,
+frame_delta(struct packing *packing, const struct page_draft *full, const data_location *older,
             bool *done)
 {
     const struct page_source *source = packing->source;
-    struct draft draft = *full;
+    struct page_draft draft = *full;
     struct page_list list = list_above(packing, &full->versions, source->since);
     if (list.versions == NULL)
         return MSHM_NO_MEMORY;
@@ -405,24 +152,22 @@ frame_delta(struct packing *packing, const struct draft *full, const data_locati
         report_nothing(packing, older);
         return MSHM_OK;
     }
-    draft_delta(&draft, source, older, &list);
-    if (!delta_fits(&list) || record_size(&draft) * 2 > record_size(full))
+    page_draft_delta(&draft, source->location, older, &list);
+    if (!delta_fits(&list) || page_draft_size(&draft) * 2 > page_draft_size(full))
         return MSHM_OK;
     *done = true;
-    int status = draft_write(packing, &draft);
-    if (status == MSHM_OK)
-        report_record(packing, &draft, older);
-    return status;
+    return record_write(packing, &draft, older);
 }
 
 /* The whole leaf. Where its keys do not fit into one base, what stands in its tail stays apart. */
 static int
-frame_full(struct packing *packing, struct draft *draft, const data_location *older)
+frame_full(struct packing *packing, struct page_draft *draft, const data_location *older)
 {
     const struct page_source *source = packing->source;
     const struct mshm_page *page = (const struct mshm_page *)(const void *)source->frame;
     /* Under a tombstone there may be versions in the history that it must hide. */
-    page_list_prune(&draft->versions, packing->keep, AO_load(&page->history) == 0);
+    if (AO_load(&page->history) == 0)
+        page_list_prune(&draft->versions, packing->keep, true);
     struct mshm_leaf_spec spec = {
         .kind = MSHM_PAGE_LEAF,
         .low_size = draft->payload.low_size,
@@ -437,15 +182,12 @@ frame_full(struct packing *packing, struct draft *draft, const data_location *ol
     }
     if (status != MSHM_OK)
         return status;
-    draft_leaf(draft);
-    status = draft_write(packing, draft);
-    if (status == MSHM_OK)
-        report_record(packing, draft, older);
-    return status;
+    page_draft_leaf(draft);
+    return record_write(packing, draft, older);
 }
 
 static int
-frame_leaf(struct packing *packing, struct draft *draft, const data_location *older)
+frame_leaf(struct packing *packing, struct page_draft *draft, const data_location *older)
 {
     const struct page_source *source = packing->source;
     bool done = false;
@@ -454,14 +196,14 @@ frame_leaf(struct packing *packing, struct draft *draft, const data_location *ol
     if (status != MSHM_OK)
         return status;
     page_list_prune(&draft->versions, packing->keep, false);
-    draft_leaf(draft);
+    page_draft_leaf(draft);
     if (delta_allowed(source))
         status = frame_delta(packing, draft, older, &done);
     return status != MSHM_OK || done ? status : frame_full(packing, draft, older);
 }
 
 static int
-frame_inner(struct packing *packing, struct draft *draft, const data_location *older)
+frame_inner(struct packing *packing, struct page_draft *draft, const data_location *older)
 {
     const struct page_source *source = packing->source;
     const struct mshm_page *page = (const struct mshm_page *)(const void *)source->frame;
@@ -483,11 +225,8 @@ frame_inner(struct packing *packing, struct draft *draft, const data_location *o
         .children = children,
         .count = (uint32_t)taken,
     };
-    draft_inner(draft, &inner);
-    int status = draft_write(packing, draft);
-    if (status == MSHM_OK)
-        report_record(packing, draft, older);
-    return status;
+    page_draft_inner(draft, &inner);
+    return record_write(packing, draft, older);
 }
 
 static int
@@ -500,7 +239,7 @@ pack_frame(struct packing *packing)
     if (mshm_page_fences(source->frame, source->frame_size, &fences) != MSHM_OK ||
         page->pid != source->pid)
         return MSHM_CORRUPT;
-    struct draft draft = {
+    struct page_draft draft = {
         .record = {.birth = source->birth,
                    .bucket = source->bucket,
                    .compression = source->compression == PAGE_ZSTD ? PAGE_ZSTD : PAGE_PLAIN,
@@ -532,7 +271,7 @@ absent_write(struct packing *packing, const struct page_content *content,
     if (page_content_size(content) == UINT32_MAX)
         return MSHM_CORRUPT;
     bool zstd = packing->source->compression == PAGE_ZSTD || oldest->compression == PAGE_ZSTD;
-    struct draft draft = {
+    struct page_draft draft = {
         .record = {.birth = facts.birth,
                    .bucket = facts.bucket,
                    .compression = zstd ? PAGE_ZSTD : PAGE_PLAIN,
@@ -545,7 +284,7 @@ absent_write(struct packing *packing, const struct page_content *content,
         draft.payload.high_size = inner->high_size;
         draft.low = inner->low;
         draft.high = inner->high;
-        draft_inner(&draft, inner);
+        page_draft_inner(&draft, inner);
     } else {
         const struct mshm_leaf_spec *leaf = page_content_leaf(content);
         draft.payload.right = leaf->right;
@@ -559,12 +298,9 @@ absent_write(struct packing *packing, const struct page_content *content,
             draft.versions = apart->versions;
             draft.tail = apart->tail;
         }
-        draft_leaf(&draft);
+        page_draft_leaf(&draft);
     }
-    int status = draft_write(packing, &draft);
-    if (status == MSHM_OK)
-        report_record(packing, &draft, older);
-    return status;
+    return record_write(packing, &draft, older);
 }
 
 /* Reads the rest of the chain, and merges. */
@@ -616,17 +352,14 @@ pack_absent(struct packing *packing)
     }
     if (!delta_allowed(source) || newest.kind == PAGE_RECORD_INNER || !delta_fits(&list))
         return absent_full(packing, bytes, older);
-    struct draft draft = {
+    struct page_draft draft = {
         .record = {.birth = newest.birth,
                    .bucket = newest.bucket,
                    .compression = source->compression == PAGE_ZSTD ? PAGE_ZSTD : PAGE_PLAIN,
                    .frame_class = newest.frame_class},
     };
-    draft_delta(&draft, source, older, &list);
-    status = draft_write(packing, &draft);
-    if (status == MSHM_OK)
-        report_record(packing, &draft, older);
-    return status;
+    page_draft_delta(&draft, source->location, older, &list);
+    return record_write(packing, &draft, older);
 }
 
 int

@@ -68,6 +68,34 @@ struct page_image {
 int page_unpack(struct page_memory *memory, ZSTD_DCtx **zstd, const void *bytes,
                 mshm_timestamp above, struct page_image *image, const char **why);
 
+/* --- page_draft.c --- */
+
+/* A record about to be written. The caller sets bucket, birth, pid, cut, compression and frame class of the record, the
+ * fences and the sibling, and the versions; one of the functions below completes it. */
+struct page_draft {
+    struct page_record record;
+    struct page_payload payload;
+    const uint8_t *low, *high;
+    const uint8_t *prefix; /* begins every key that is stripped */
+    struct page_list versions, tail;
+    const struct mshm_inner_spec *inner;
+    data_location older[DATA_CHAIN_MAX];
+    uint64_t raw_size; /* of the payload */
+    unsigned no_delta; /* the chain's part of a full record's address */
+};
+
+/* A full record of a leaf. */
+void page_draft_leaf(struct page_draft *draft);
+void page_draft_inner(struct page_draft *draft, const struct mshm_inner_spec *inner);
+/* Turns the draft into that of a delta with these versions, on top of the record at `location` and those below it. */
+void page_draft_delta(struct page_draft *draft, data_location location, const data_location *older,
+                      const struct page_list *list);
+/* Bytes of the whole record when it is not compressed. */
+uint64_t page_draft_size(const struct page_draft *draft);
+/* MSHM_OK; MSHM_FULL: it may not fit into `capacity`; MSHM_CORRUPT: it holds what no record can; MSHM_NO_MEMORY. */
+int page_draft_write(struct page_memory *memory, struct page_draft *draft,
+                     const struct page_place *place, uint8_t *to, uint32_t capacity);
+
 /* --- page_content.c --- */
 
 /* The full record of a leaf that fits only with some versions apart; NULL: it is no such leaf. */
