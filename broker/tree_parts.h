@@ -158,16 +158,20 @@ struct pid_ring {
 };
 /* Leaves whose size is not what it should be.
  *
- *   rebuilt small, read in small or large, deleted from --unfit_remember--> UNFIT --looked at--> merged, rebuilt, or as it is
- *                                                                            ^ |
- *      the oldest snapshot has gone, and a pause has passed, a part at a time  '-'--what makes it large is needed--> LATER
+ *   rebuilt small, read in small or large, deleted from
+ *          |
+ *          | unfit_remember
+ *          v
+ *        NOW ----looked at: merged, rebuilt, or left as it is----> (forgotten)
+ *          |                                                          ^
+ *          '--what makes it large is needed by a snapshot--> LATER ---'
+ *                      looked at again when the oldest snapshot has moved on
  */
 struct unfit {
     struct pid_ring now, later;
     uint8_t *known;        /* a bit for each pid that stands in one of them */
     uint32_t later_left;   /* of the pass through `later` under way */
     mshm_timestamp oldest; /* snapshot when that pass began */
-    uint64_t passed_ns;    /* when it ended */
 };
 struct tend_leaf {
     struct tree_target target;

@@ -6,8 +6,6 @@
  */
 #include "tree_parts.h"
 
-enum { PASS_NS = 100 * 1000000 /* pause between two passes through the second list */ };
-
 int
 unfit_init(struct unfit *unfit, uint64_t pids)
 {
@@ -131,23 +129,15 @@ oldest_needed(const struct tree *tree)
     return snapshots->count > 0 ? snapshots->list[0] : snapshots->horizon;
 }
 
-/* True when what waits may be able to do with less by now. */
-static bool
-pass_due(const struct tree *tree)
-{
-    return tree->unfit.later.count > 0 && oldest_needed(tree) > tree->unfit.oldest;
-}
-
+/* What waits may be able to do with less by now: begins to go through all of it. */
 static void
 pass_begin(struct tree *tree)
 {
     struct unfit *unfit = &tree->unfit;
-    uint64_t now = tree->env->clock_ns(tree->env->context);
-    if (unfit->later_left > 0 || !pass_due(tree) || now - unfit->passed_ns < PASS_NS)
+    if (unfit->later_left > 0 || oldest_needed(tree) <= unfit->oldest)
         return;
     unfit->later_left = unfit->later.count;
     unfit->oldest = oldest_needed(tree);
-    unfit->passed_ns = now;
 }
 
 bool
@@ -161,7 +151,7 @@ unfit_turn(struct tree *tree, unsigned budget)
         unfit->later_left--;
         leaf_fit(tree, unfit_take(unfit, &unfit->later));
     }
-    return unfit->now.count > 0 || unfit->later_left > 0 || pass_due(tree);
+    return unfit->now.count > 0 || unfit->later_left > 0;
 }
 
 /* --- pages that come into memory --- */

@@ -51,6 +51,11 @@ bad split -DROOT_FIRST
 bad split -DPLAIN -DWEAK
 bad split -DNO_INNER_FENCES
 bad split -DNO_MISS_FENCES
+ok  split -DMERGE -DWEAK
+bad split -DMERGE -DRIGHT_GONE_FIRST
+bad split -DMERGE -DLEFT_LAST
+bad split -DMERGE -DCHILDREN_GONE_FIRST
+bad split -DMERGE -DPLAIN -DWEAK
 '
 
 if ! command -v spin >/dev/null || ! command -v gcc >/dev/null; then

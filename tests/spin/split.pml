@@ -1,4 +1,4 @@
-/* split.pml - splits of leaves, inner pages and roots under readers.
+/* split.pml - splits and merges of leaves, inner pages and roots under readers.
  *
  * Keys 1 to 8 exist throughout; a leaf holds all keys of its fences. The broker takes the tree through five structure
  * changes, each a few stores into the page map: a root that is a leaf splits, a leaf splits, a root that is an inner page
@@ -8,6 +8,13 @@
  * (right page, left page, parent; a root's content into two new pids before the root), walk_to_leaf of read.c (fences
  * are compared on an inner page only at its first and last child, in a leaf only when the key is missing).
  *
+ *   MERGE                      the same five changes backward: tree_merge.c's order (left page, parent, then the right
+ *                              page's word says that it is gone; a root takes the content of both before they go). A
+ *                              descent begins again at the root where it meets a page that is gone, at most once for each
+ *                              change, so it may need more pages
+ *   RIGHT_GONE_FIRST           the right page goes before the others are replaced
+ *   LEFT_LAST                  the left page is replaced when the right one is gone
+ *   CHILDREN_GONE_FIRST        the two pages under a root go before the root has their content
  *   LEFT_FIRST, PARENT_FIRST   another order of a split
  *   ROOT_FIRST                 the root is replaced before its content has moved
  *   PLAIN                      page-map words are stored without release
@@ -15,7 +22,11 @@
  *   NO_MISS_FENCES             the reader takes a key that is not in the leaf for absent
  */
 #ifndef HOPS
+#ifdef MERGE
+#define HOPS 16
+#else
 #define HOPS 4
+#endif
 #endif
 #define CPUS 2
 #define WORDS 8 /* the page map; 0 is the root */
@@ -61,12 +72,37 @@ inline root_split(right, right_frame, left, left_frame, root_frame) {
 #endif
 }
 
+inline merge(right, left, left_frame, parent, parent_frame) {
+#if defined(RIGHT_GONE_FIRST)
+    PUBLISH(right, 0); PUBLISH(left, left_frame); PUBLISH(parent, parent_frame)
+#elif defined(LEFT_LAST)
+    PUBLISH(parent, parent_frame); PUBLISH(right, 0); PUBLISH(left, left_frame)
+#else
+    PUBLISH(left, left_frame); PUBLISH(parent, parent_frame); PUBLISH(right, 0)
+#endif
+}
+inline root_collapse(right, left, root_frame) {
+#ifdef CHILDREN_GONE_FIRST
+    PUBLISH(right, 0); PUBLISH(left, 0); PUBLISH(ROOT, root_frame)
+#else
+    PUBLISH(ROOT, root_frame); PUBLISH(right, 0); PUBLISH(left, 0)
+#endif
+}
+
 proctype broker() {
+#ifdef MERGE
+    merge(7, 5, 13, ROOT, 10);
+    merge(6, 3, 6, 5, 9);
+    root_collapse(5, 4, 7);
+    merge(3, 2, 3, ROOT, 4);
+    root_collapse(2, 1, 1)
+#else
     root_split(2, 3, 1, 2, 4);
     split(3, 6, 2, 5, ROOT, 7);
     root_split(5, 9, 4, 8, 10);
     split(6, 12, 3, 11, 5, 13);
     split(7, 15, 5, 14, ROOT, 16)
+#endif
 }
 
 /* Where the key (below: the keys just below it) stands against the fences of frame f. */
@@ -155,7 +191,12 @@ init {
         inner(14, 1, 4, 6, 7, 1, 2, 6, 0, 0, 0);                 /* pid 5 */
         inner(15, 1, 6, END, 0, 2, 3, 8, 6, END, 0);             /* pid 7 */
         inner(16, 2, 0, END, 0, 3, 4, 4, 5, 6, 7);               /* root */
+#ifdef MERGE
+        memory[ROOT] = 16; memory[1] = 2; memory[2] = 5; memory[3] = 11; memory[4] = 8; memory[5] = 14; memory[6] = 12;
+        memory[7] = 15;
+#else
         memory[ROOT] = 1;
+#endif
         run broker(); run reader()
     }
 }
