@@ -103,7 +103,7 @@ release_prefix(struct frames *frames)
 static bool
 something_waits(const struct frames *frames)
 {
-    return frames->retired_head != NO_UNIT || frames->freed.head != 0;
+    return frames->retired_head != NO_UNIT || frames->freed.head != 0 || frames->pid_waits;
 }
 
 /* Overrules the brackets that have been open too long, if they hold anything back: revoked = r is stored before any

@@ -42,7 +42,7 @@ state_fresh(const struct pages *pages, struct page_state *state, uint64_t now_ns
     if ((state->flags & STATE_FRESH) == 0)
         return false;
     uint16_t age = (uint16_t)(pages_tick(now_ns) - state->came);
-    if (pages->options.fresh_ns > 0 && age <= pages->options.fresh_ns >> 20)
+    if (pages->options.fresh_ns > 0 && age <= (pages->options.fresh_ns >> 20) + 1)
         return true;
     state->flags &= (uint8_t)~STATE_FRESH;
     return false;

@@ -416,6 +416,130 @@ START_TEST(publishing_retires_the_frame_before)
 }
 END_TEST
 
+/* --- pids freed in two steps --- */
+
+START_TEST(withdrawn_pid_is_given_out_once_its_list_is_released_and_its_time_is_over)
+{
+    begin(1 << 20, 0, 100);
+    struct frames_pids list = {0};
+    mshm_pid first = frames_pid_allocate(fixture.frames),
+             second = frames_pid_allocate(fixture.frames);
+    AO_store(frames_map(fixture.frames, first), MSHM_MAP_ON_DISK);
+    AO_store(frames_map(fixture.frames, second), MSHM_MAP_ON_DISK);
+    AO_t epoch = mshm_bracket_open(fixture.store, &fixture.lanes[0]);
+    frames_pid_withdraw(fixture.frames, first, true);
+    frames_pid_withdraw(fixture.frames, second, false);
+    ck_assert(frames_pending(fixture.frames));
+    frames_pids_add(fixture.frames, &list, first);
+    frames_pids_add(fixture.frames, &list, second);
+    frames_reclaim(fixture.frames, false);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), second + 1); /* not released */
+    frames_pids_release(fixture.frames, &list);
+    ck_assert_uint_eq(list.head, 0);
+    frames_reclaim(fixture.frames, false);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), second + 2); /* the bracket is open */
+    ck_assert_uint_eq(mshm_map_state(AO_load(&fixture.view.map[first])), MSHM_MAP_MOVED);
+    ck_assert_uint_eq(mshm_map_state(AO_load(&fixture.view.map[second])), MSHM_MAP_NONE);
+    mshm_bracket_close(fixture.store, &fixture.lanes[0], epoch);
+    frames_reclaim(fixture.frames, false);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), first);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), second);
+    ck_assert_uint_eq(AO_load(&fixture.view.map[first]), 0);
+    end();
+}
+END_TEST
+
+START_TEST(list_that_is_released_late_has_waited_already)
+{
+    begin(1 << 20, 0, 100);
+    struct frames_pids list = {0};
+    mshm_pid pid = frames_pid_allocate(fixture.frames);
+    AO_store(frames_map(fixture.frames, pid), MSHM_MAP_ON_DISK);
+    frames_pid_withdraw(fixture.frames, pid, false);
+    frames_pids_add(fixture.frames, &list, pid);
+    frames_reclaim(fixture.frames, false); /* nobody reads */
+    mshm_bracket_open(fixture.store, &fixture.lanes[0]);
+    frames_pids_release(fixture.frames, &list);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), pid);
+    end();
+}
+END_TEST
+
+/* Lists that wait for a while, are released in any order, and are freed directly in between. */
+START_TEST(pids_of_many_lists_come_back_and_none_is_lost_or_doubled)
+{
+    enum { PIDS = 2000, LISTS = 5 };
+    static bool out[PIDS];
+    struct frames_pids lists[LISTS] = {{0}};
+    uint64_t random = fixture_seed(3);
+    unsigned held = 0;
+    memset(out, 0, sizeof(out));
+    begin(1 << 20, 0, PIDS);
+    for (unsigned i = 0; i < 200000; i++) {
+        mshm_pid pid = (mshm_pid)(1 + fixture_random(&random) % (PIDS - 1));
+        struct frames_pids *list = &lists[fixture_random(&random) % LISTS];
+        if (fixture_random(&random) % 64 == 0) {
+            frames_pids_release(fixture.frames, list);
+            frames_reclaim(fixture.frames, false);
+        }
+        if (out[pid]) {
+            AO_store(frames_map(fixture.frames, pid), MSHM_MAP_ON_DISK);
+            if (fixture_random(&random) % 4 == 0) {
+                frames_pid_free(fixture.frames, pid);
+            } else {
+                frames_pid_withdraw(fixture.frames, pid, fixture_random(&random) % 2 == 0);
+                frames_pids_add(fixture.frames, list, pid);
+            }
+            out[pid] = false;
+            held--;
+        } else if ((pid = frames_pid_allocate(fixture.frames)) != 0) {
+            REQUIRE(!out[pid]);
+            out[pid] = true;
+            held++;
+        }
+    }
+    for (unsigned i = 0; i < LISTS; i++)
+        frames_pids_release(fixture.frames, &lists[i]);
+    frames_reclaim(fixture.frames, false);
+    for (mshm_pid pid; (pid = frames_pid_allocate(fixture.frames)) != 0; held++) {
+        REQUIRE(!out[pid]);
+        out[pid] = true;
+    }
+    ck_assert_uint_eq(held, PIDS - 1);
+    end();
+}
+END_TEST
+
+START_TEST(restored_pids_are_in_use_and_those_between_them_are_free_at_once)
+{
+    begin(1 << 20, 0, 30000);
+    static const mshm_pid pids[] = {20000, 3, 1, 5};
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(frames_pid_restore(fixture.frames, pids[i], MSHM_MAP_ON_DISK), MSHM_OK);
+    ck_assert_int_eq(frames_pid_restore(fixture.frames, 30000, MSHM_MAP_ON_DISK), MSHM_FULL);
+    frames_pids_restored(fixture.frames);
+    ck_assert_uint_eq(frames_pid_end(fixture.frames), 20001);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), 2);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), 4);
+    for (mshm_pid pid = 6; pid < 20000; pid++)
+        REQUIRE(frames_pid_allocate(fixture.frames) == pid);
+    ck_assert_uint_eq(frames_pid_allocate(fixture.frames), 20001);
+    ck_assert_uint_eq(AO_load(&fixture.view.map[5]), MSHM_MAP_ON_DISK);
+    end();
+}
+END_TEST
+
+START_TEST(restoring_says_when_the_map_cannot_be_backed)
+{
+    begin(1 << 20, 0, 30000);
+    fixture.back_limit = fixture.backed;
+    ck_assert_int_eq(frames_pid_restore(fixture.frames, 7, MSHM_MAP_ON_DISK), MSHM_NO_MEMORY);
+    fixture.back_limit = UINT64_MAX;
+    ck_assert_int_eq(frames_pid_restore(fixture.frames, 7, MSHM_MAP_ON_DISK), MSHM_OK);
+    end();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -441,6 +565,12 @@ main(void)
     tcase_add_test(tcase, freed_pids_come_back_in_order_and_none_is_lost);
     tcase_add_test(tcase, pids_run_out_cleanly_when_the_map_cannot_be_backed);
     tcase_add_test(tcase, publishing_retires_the_frame_before);
+    tcase_add_test(tcase,
+                   withdrawn_pid_is_given_out_once_its_list_is_released_and_its_time_is_over);
+    tcase_add_test(tcase, list_that_is_released_late_has_waited_already);
+    tcase_add_test(tcase, pids_of_many_lists_come_back_and_none_is_lost_or_doubled);
+    tcase_add_test(tcase, restored_pids_are_in_use_and_those_between_them_are_free_at_once);
+    tcase_add_test(tcase, restoring_says_when_the_map_cannot_be_backed);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
