@@ -442,6 +442,18 @@ pager_idle(const struct pager *pager)
     return pager->table_count == 0 && pager->ended == NULL;
 }
 
+bool
+pager_reads(const struct pager *pager, uint32_t file)
+{
+    for (uint32_t place = 0; place < PAGER_READS; place++) {
+        const struct page_in *entry = pager->places[place];
+        for (unsigned i = 0; entry != NULL && entry->pending > 0 && i < entry->records.count; i++)
+            if (data_location_file(page_records_location(&entry->records, i)) == file)
+                return true;
+    }
+    return false;
+}
+
 uint64_t
 pager_short(const struct pager *pager)
 {

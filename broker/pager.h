@@ -45,6 +45,8 @@ void pager_complete(struct pager *pager, const struct env_completion *completion
 /* Goes on with pages that waited for a frame or a place in line: true when something was done. */
 bool pager_turn(struct pager *pager);
 bool pager_idle(const struct pager *pager);
+/* A read of this data file is under way: it must not be removed yet. */
+bool pager_reads(const struct pager *pager, uint32_t file);
 /* Bytes of the frame that the first page waits for which was read and finds none; 0: none waits. pager_turn evicts clean
  * pages for it; where none are clean, the caller has to see that some become so. */
 uint64_t pager_short(const struct pager *pager);

@@ -348,7 +348,9 @@ START_TEST(a_page_is_read_once_however_many_wait_for_it)
     ck_assert_uint_eq(world.read_total, 1);
     ck_assert_uint_eq(first.wait.left, 1);
     REQUIRE(!pager_idle(world.pager));
+    REQUIRE(pager_reads(world.pager, DISK_FILE) && !pager_reads(world.pager, DISK_FILE + 1));
     run();
+    REQUIRE(!pager_reads(world.pager, DISK_FILE));
     ck_assert_uint_eq(world.read_total, 1);
     ck_assert_uint_eq(first.told, 1);
     ck_assert_uint_eq(second.told, 1);
