@@ -73,7 +73,7 @@ check_chain(const void *const *records, unsigned count)
 
 /* --- leaves --- */
 
-/* What came after the full record: deltas and blind writes, oldest first, because each goes before what it is merged to. */
+/* What came after the full record: deltas and blind writes, oldest first: each goes before what it is merged to. */
 static int
 load_changes(struct page_content *content, const void *const *records, unsigned count,
              const struct blind_entry *const *blind, unsigned blind_count,

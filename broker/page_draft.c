@@ -62,8 +62,8 @@ payload_size(const struct page_draft *draft)
 
 /* --- what goes into it --- */
 
-/* The part of its address that says whether a leaf's full record may get deltas: with all that may come they must fit into
- * a frame (DATA_DELTA_BASE_MAX). */
+/* The part of its address that says whether a leaf's full record may get deltas: with all that may come they must fit
+ * into a frame (DATA_DELTA_BASE_MAX). */
 static unsigned
 delta_verdict(const struct page_draft *draft)
 {

@@ -1,14 +1,15 @@
 /* page_format.h - a page on disk: its address, its record, and the head of a data file (DESIGN 9, "Pages on disk").
  * Little-endian.
  *
- * File data/NNNNNNNNNNNNNNNN.dat (number in hexadecimal): struct data_file_header, zeros up to DATA_RECORDS_AT, then records
- * one after the other, each a multiple of DATA_UNIT bytes:
+ * File data/NNNNNNNNNNNNNNNN.dat (number in hexadecimal): struct data_file_header, zeros up to DATA_RECORDS_AT, then
+ * records one after the other, each a multiple of DATA_UNIT bytes:
  *
  *   struct page_record | address of each older record of the chain, newest first | payload as stored | zeros to 64
  *
- * A full record holds a whole page. A delta holds the entries that came in since the record that its first address leads
- * to; the last address of a chain is that of a full record. So a page is read in at most two rounds: the newest record,
- * then everything that it names (Levandoski, Sengupta, "The BW-Tree", 2013; here with all addresses in the newest).
+ * A full record holds a whole page. A delta holds the entries that came in since the record that its first address
+ * leads to; the last address of a chain is that of a full record. So a page is read in at most two rounds: the newest
+ * record, then everything that it names (Levandoski, Sengupta, "The BW-Tree", 2013; here with all addresses in the
+ * newest).
  */
 #ifndef PAGE_FORMAT_H
 #define PAGE_FORMAT_H
@@ -35,13 +36,14 @@ enum {
     DATA_CHAIN_MAX = 8,     /* deltas on top of a full record */
     DATA_NO_DELTA = 15,
     /* A delta is put only on a full record whose raw payload is not larger, and whose versions cost (data_version_cost)
-     * so little that DATA_CHAIN_MAX deltas and two lists of blind writes, each of at most DATA_DELTA_MAX of cost, fit into
-     * the largest frame with them, even where the page's keys have no prefix in common: so every chain can be laid out. */
+     * so little that DATA_CHAIN_MAX deltas and two lists of blind writes, each of at most DATA_DELTA_MAX of cost, fit
+     * into the largest frame with them, even where the page's keys have no prefix in common: so every chain can be
+     * laid out. */
     DATA_DELTA_BASE_MAX = 24 * 1024,
     DATA_DELTA_MAX = 2048,
 };
-/* Bytes of a frame that one version takes at most: its entry's header and padding, and its key's head, slot and share of the
- * hash buckets. */
+/* Bytes of a frame that one version takes at most: its entry's header and padding, and its key's head, slot and share
+ * of the hash buckets. */
 static inline uint32_t
 data_version_cost(uint32_t key_size, uint32_t value_size)
 {
@@ -142,9 +144,10 @@ static_assert(offsetof(struct page_record, size) == 8, "the checksum covers all 
  *   leaf, delta | payload | low fence | high fence | prefix | versions                               |
  *   inner       | payload | low fence | high fence | prefix | children: u32 | separators: u16, bytes |
  *
- * A delta has no right sibling, fences and prefix. Keys and separators are stripped of the prefix. The versions stand in the order of
- * the keys, newest first within a key. Only where the keys have so little in common that no frame could hold them all in its
- * base, the last `tail_count` versions are apart: oldest first, whole keys, newer than the others of their keys. */
+ * A delta has no right sibling, fences and prefix. Keys and separators are stripped of the prefix. The versions stand
+ * in the order of the keys, newest first within a key. Only where the keys have so little in common that no frame
+ * could hold them all in its base, the last `tail_count` versions are apart: oldest first, whole keys, newer than the
+ * others of their keys. */
 struct page_payload {
     uint32_t right; /* right sibling, 0 = none */
     uint16_t low_size;

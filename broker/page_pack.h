@@ -1,5 +1,5 @@
-/* page_pack.h - pages between their frames and their records (page_format.h): pure functions on immutable bytes, so jobs
- * run them.
+/* page_pack.h - pages between their frames and their records (page_format.h): pure functions on immutable bytes, so
+ * jobs run them.
  *
  *   frame --------.                                   .--> record      page_pack
  *                 +--> versions, merged and pruned ---+
@@ -78,34 +78,34 @@ struct page_packed {
 };
 
 /* Writes the record of a page to `to` (for the place that `place` names). It is a delta when that is allowed
- * (source->full not set, there is a record and room in its chain, DATA_DELTA_*, and a leaf), and, for a page in memory, when
- * it is smaller than half of a full one; a page not in memory whose chain is full is read, merged and written as a full
- * one. Versions that `keep` does not need are left out; the newest version of a key always stays, a tombstone only while somebody
- * needs it, or while what it hides may stand elsewhere: in a delta, in a page with history or not in memory.
- * MSHM_OK; MSHM_FULL: `capacity` is too small (at least PAGE_PACK_MAX always suffices); MSHM_NO_MEMORY; MSHM_CORRUPT: the
- * page or its records are damaged; or what `read` returned. */
+ * (source->full not set, there is a record and room in its chain, DATA_DELTA_*, and a leaf), and, for a page in
+ * memory, when it is smaller than half of a full one; a page not in memory whose chain is full is read, merged and
+ * written as a full one. Versions that `keep` does not need are left out; the newest version of a key always stays, a
+ * tombstone only while somebody needs it, or while what it hides may stand elsewhere: in a delta, in a page with
+ * history or not in memory. MSHM_OK; MSHM_FULL: `capacity` is too small (at least PAGE_PACK_MAX always suffices);
+ * MSHM_NO_MEMORY; MSHM_CORRUPT: the page or its records are damaged; or what `read` returned. */
 enum { PAGE_PACK_MAX = 128 * 1024 };
 int page_pack(const struct page_source *source, const struct page_keep *keep,
               const struct page_place *place, page_read *read, void *read_argument, uint8_t *to,
               uint32_t capacity, struct page_packed *packed);
 
-/* Checks a record image of `size` bytes read from `location` (its checksum, sizes, pid, that its chain fits the location):
- * MSHM_OK, MSHM_CORRUPT and *why, MSHM_VERSION. Hostile input. */
+/* Checks a record image of `size` bytes read from `location` (its checksum, sizes, pid, that its chain fits the
+ * location): MSHM_OK, MSHM_CORRUPT and *why, MSHM_VERSION. Hostile input. */
 int page_record_check(const void *bytes, uint64_t size, data_location location,
                       const uint8_t database_id[16], mshm_pid pid, const char **why);
 /* The addresses in a checked record: data_location_older(location) of them, newest first. */
 void page_record_older(const void *bytes, data_location *older);
 
-/* A page taken apart, ready to be laid out in a frame. Points into the records and blind writes that it was loaded from, which
- * must stay in place, and into its own memory, which the next load uses again. */
+/* A page taken apart, ready to be laid out in a frame. Points into the records and blind writes that it was loaded
+ * from, which must stay in place, and into its own memory, which the next load uses again. */
 struct page_content;
 int page_content_create(struct page_content **content); /* MSHM_OK, MSHM_NO_MEMORY */
 void page_content_destroy(struct page_content *content);
 
-/* Takes apart the records of one page: record[0] the newest one, then those that it names in its order; each was checked.
- * `blind` lists: writes that may not be on disk, each newest first, the newer list first (NULL: none); what is not newer than
- * the newest record's cut is passed over. Old versions that nobody needs are dropped when `keep` is not NULL.
- * MSHM_OK, MSHM_CORRUPT with *why (births differ, order broken, sizes that do not fit), MSHM_NO_MEMORY. */
+/* Takes apart the records of one page: record[0] the newest one, then those that it names in its order; each was
+ * checked. `blind` lists: writes that may not be on disk, each newest first, the newer list first (NULL: none); what
+ * is not newer than the newest record's cut is passed over. Old versions that nobody needs are dropped when `keep` is
+ * not NULL. MSHM_OK, MSHM_CORRUPT with *why (births differ, order broken, sizes that do not fit), MSHM_NO_MEMORY. */
 int page_content_load(struct page_content *content, const void *const *records, unsigned count,
                       const struct blind_entry *const *blind, unsigned blind_count,
                       const struct page_keep *keep, const char **why);

@@ -38,12 +38,12 @@ int page_list_merge(struct page_memory *memory, const struct page_list *newer,
                     const struct page_list *older, struct page_list *merged);
 /* Drops what nobody needs; with `tombstones`, also keys that are deleted for everybody. In place. */
 void page_list_prune(struct page_list *list, const struct page_keep *keep, bool tombstones);
-/* The base of a leaf's frame and the first `tail_count` entries of its tail, merged; the broker may append meanwhile. Keys that
- * have lost their prefix are put together again. MSHM_OK, MSHM_CORRUPT, MSHM_NO_MEMORY. */
+/* The base of a leaf's frame and the first `tail_count` entries of its tail, merged; the broker may append meanwhile.
+ * Keys that have lost their prefix are put together again. MSHM_OK, MSHM_CORRUPT, MSHM_NO_MEMORY. */
 int page_list_take_frame(struct page_memory *memory, const uint8_t *frame, uint32_t frame_size,
                          uint32_t tail_count, struct page_list *list);
-/* Takes a list that came from a frame apart again: what stood in the base; what stood in the tail, oldest first. MSHM_OK,
- * MSHM_NO_MEMORY. */
+/* Takes a list that came from a frame apart again: what stood in the base; what stood in the tail, oldest first.
+ * MSHM_OK, MSHM_NO_MEMORY. */
 int page_list_split(struct page_memory *memory, const struct page_list *list,
                     struct page_list *base, struct page_list *tail);
 /* The writes above a timestamp. MSHM_OK, MSHM_NO_MEMORY. */
@@ -63,8 +63,8 @@ struct page_image {
     struct mshm_separator *separators;
     mshm_pid *children;
 };
-/* Takes a checked record apart. All its versions must be newer than `above`. *zstd is created when it is needed. MSHM_OK,
- * MSHM_CORRUPT and *why, MSHM_NO_MEMORY. */
+/* Takes a checked record apart. All its versions must be newer than `above`. *zstd is created when it is needed.
+ * MSHM_OK, MSHM_CORRUPT and *why, MSHM_NO_MEMORY. */
 int page_unpack(struct page_memory *memory, ZSTD_DCtx **zstd, const void *bytes,
                 mshm_timestamp above, struct page_image *image, const char **why);
 

@@ -7,8 +7,9 @@
  *                 it was: once more     '--'                  no frame v     |
  *                                                             FRAMELESS ----'
  *
- * A page has an entry in the table from the first wish to the end; an entry that has ended is in the table no more. Waiters are
- * told from pager_complete and pager_turn only, after everything here is in order: what they call may come back here.
+ * A page has an entry in the table from the first wish to the end; an entry that has ended is in the table no more.
+ * Waiters are told from pager_complete and pager_turn only, after everything here is in order: what they call may
+ * come back here.
  */
 #include "pager.h"
 
@@ -217,8 +218,8 @@ entry_lay_out(struct pager *pager, struct page_in *entry)
     entry_end(pager, entry, status);
 }
 
-/* No read is under way: what next? When the page has been written to another place meanwhile, what was read does not count,
- * not even a failure: its file may be gone. */
+/* No read is under way: what next? When the page has been written to another place meanwhile, what was read does not
+ * count, not even a failure: its file may be gone. */
 static void
 entry_go_on(struct pager *pager, struct page_in *entry)
 {
@@ -407,8 +408,8 @@ pager_complete(struct pager *pager, const struct env_completion *completion)
     ended_move(pager);
 }
 
-/* Clean pages leave memory, so that the first page that waits for a frame gets one; readers may still be in theirs. Looking
- * again at once would be in vain. */
+/* Clean pages leave memory, so that the first page that waits for a frame gets one; readers may still be in theirs.
+ * Looking again at once would be in vain. */
 static bool
 frameless_turn(struct pager *pager)
 {

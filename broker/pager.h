@@ -1,6 +1,6 @@
 /* pager.h - reading pages in: one read per page, however many wait for it; deep queues; at most two rounds per page.
  *
- *   want --newest record read--> checked --older ones read, side by side--> checked --laid out--> installed, waiters told
+ *   want --newest read--> checked --older ones read, side by side--> checked --laid out--> installed, waiters told
  *
  * A page whose frame cannot be had waits, and eviction is pressed. Loop thread only.
  */
@@ -35,8 +35,8 @@ int pager_create(struct pager **pager, const struct pager_options *options, cons
 /* Nothing may be under way. */
 void pager_destroy(struct pager *pager);
 
-/* Has the page read in. MSHM_OK: wait->left was increased, and done is called later, never from here; MSHM_EXISTS: it is in
- * memory or not a page (nothing to wait for); MSHM_NO_MEMORY. wait may be NULL: read ahead. */
+/* Has the page read in. MSHM_OK: wait->left was increased, and done is called later, never from here; MSHM_EXISTS: it
+ * is in memory or not a page (nothing to wait for); MSHM_NO_MEMORY. wait may be NULL: read ahead. */
 int pager_want(struct pager *pager, mshm_pid pid, struct pager_wait *wait);
 /* The waiter is gone: done is not called any more. */
 void pager_forget(struct pager *pager, struct pager_wait *wait);
@@ -47,15 +47,15 @@ bool pager_turn(struct pager *pager);
 bool pager_idle(const struct pager *pager);
 /* A read of this data file is under way: it must not be removed yet. */
 bool pager_reads(const struct pager *pager, uint32_t file);
-/* Bytes of the frame that the first page waits for which was read and finds none; 0: none waits. pager_turn evicts clean
- * pages for it; where none are clean, the caller has to see that some become so. */
+/* Bytes of the frame that the first page waits for which was read and finds none; 0: none waits. pager_turn evicts
+ * clean pages for it; where none are clean, the caller has to see that some become so. */
 uint64_t pager_short(const struct pager *pager);
 
-/* Reads one page at once, blocking: recovery and checks. MSHM_OK (it is in memory then, or not a page), MSHM_CORRUPT, MSHM_IO,
- * MSHM_FULL (no frame), MSHM_NO_MEMORY; *why (may be NULL; static storage) is set when there is more to say. */
+/* Reads one page at once, blocking: recovery and checks. MSHM_OK (it is in memory then, or not a page), MSHM_CORRUPT,
+ * MSHM_IO, MSHM_FULL (no frame), MSHM_NO_MEMORY; *why (may be NULL; static storage) is set when there is more. */
 int pager_load(struct pager *pager, mshm_pid pid, const char **why);
-/* Lays out a page that is not in memory in private memory (`to`: MSHM_MAX_FRAME bytes, 64-aligned) without installing it:
- * *size is its frame size. Blocking: checks. As pager_load; MSHM_NOT_FOUND: it is in memory or not a page. */
+/* Lays out a page that is not in memory in private memory (`to`: MSHM_MAX_FRAME bytes, 64-aligned) without installing
+ * it: *size is its frame size. Blocking: checks. As pager_load; MSHM_NOT_FOUND: it is in memory or not a page. */
 int pager_peek(struct pager *pager, mshm_pid pid, void *to, uint32_t *size, const char **why);
 
 #endif

@@ -50,8 +50,8 @@ data_location page_records_location(const struct page_records *records, unsigned
 /* Checks record `index`; the newest one tells how many there are. MSHM_OK, MSHM_CORRUPT, MSHM_VERSION. */
 int page_records_check(struct page_records *records, const struct pager *pager, mshm_pid pid,
                        unsigned index, const char **why);
-/* All records are there: brings the page into a frame and installs it. MSHM_OK; MSHM_FULL: no frame (*class: that it needs);
- * MSHM_CORRUPT, MSHM_NO_MEMORY. */
+/* All records are there: brings the page into a frame and installs it. MSHM_OK; MSHM_FULL: no frame (*class: that it
+ * needs); MSHM_CORRUPT, MSHM_NO_MEMORY. */
 int pager_lay_out(struct pager *pager, mshm_pid pid, const struct page_records *records,
                   uint32_t *class, const char **why);
 /* Counts what could not be read, and writes a line about it, once for a while. */

@@ -1,8 +1,9 @@
-/* fuzz_page.c - records of arbitrary bytes through what looks at them: the check of a record, then a page's whole chain.
- * What is accepted must make a sound frame.
+/* fuzz_page.c - records of arbitrary bytes through what looks at them: the check of a record, then a page's whole
+ * chain. What is accepted must make a sound frame.
  *
  * Input: four bytes, see struct choice; then the payload of a full record whose header is made to fit it, or patches
- * {offset u16, byte} for one record of a sound page. The checksum is made right, so that what lies behind it is reached.
+ * {offset u16, byte} for one record of a sound page. The checksum is made right, so that what lies behind it is
+ * reached.
  */
 #include "mshm/status.h"
 #include "page_pack.h"

@@ -195,8 +195,9 @@ START_TEST(what_reading_returns_is_returned)
 }
 END_TEST
 
-/* The largest base that may have deltas, then as many deltas and blind writes as are allowed, each as costly as allowed, and
- * all of it must fit into a frame: with keys as short as can be, or with a long prefix that the later keys do not have. */
+/* The largest base that may have deltas, then as many deltas and blind writes as are allowed, each as costly as
+ * allowed, and all of it must fit into a frame: with keys as short as can be, or with a long prefix that the later
+ * keys do not have. */
 static void
 fill_to_the_limit(uint32_t prefix_size, uint32_t value_size)
 {
