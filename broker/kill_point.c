@@ -31,6 +31,7 @@ static const char *const names[] = {
     "tree:merge_parent_published",
     "tree:merge_freed",
     "tree:root_collapsed",
+    "tree:destroyed",
     "tree:history_published",
     "frames:reclaimed",
     "frames:revoked",

@@ -1,4 +1,5 @@
 /* tree.c - the trees of all buckets: creation and destruction, the way down, work that was put off. See tree.h. */
+#include "kill_point.h"
 #include "tree_parts.h"
 
 enum {
@@ -223,23 +224,39 @@ tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_
     return MSHM_OK;
 }
 
-/* --- destruction: depth first, leaves before their parents, the root last. What was freed in an earlier call, or before a
- * crash, is known by its page-map word. Leaves that are not in memory are freed unread: their parents name them. --- */
+/* --- destruction ---
+ *
+ * Depth first, the root last. A page over leaves goes together with all of them, in one piece of work, so no checkpoint
+ * ever holds one without the other: whoever goes on after a crash finds it whole, and may free its leaves unread; or it is
+ * gone. Its pid may be another page by then, which is known by bucket and level: inner pages are read before they are
+ * believed. */
 
 struct destruction {
     struct tree *tree;
     uint32_t bucket;
     uint32_t budget;
-    int status; /* MSHM_OK, or what stopped it */
+    bool stopped; /* the budget is used up, or enough pages are missing */
 };
 
-/* Leaves, and not too many of them, so that the caller may have them all read at once. */
-enum { DESTROY_MISSING = 64 };
+enum {
+    DESTROY_MISSING = 64, /* pages to be read that are reported at once */
+    LEVEL_ANY = UINT8_MAX + 1,
+};
 
 static void
 destroy_spend(struct destruction *destruction, uint32_t pages)
 {
     destruction->budget -= pages < destruction->budget ? pages : destruction->budget;
+    destruction->stopped |= destruction->budget == 0;
+}
+
+static bool
+page_exists(const struct tree *tree, mshm_pid pid)
+{
+    if (pid == 0 || pid >= tree->view->map_capacity)
+        return false;
+    unsigned state = mshm_map_state(AO_load(frames_map(tree->frames, pid)));
+    return state == MSHM_MAP_RESIDENT || state == MSHM_MAP_ON_DISK;
 }
 
 static void
@@ -250,57 +267,57 @@ destroy_leaf(struct destruction *destruction, mshm_pid pid)
     pages_free(tree->pages, pid, false);
     tree->pages_leaf--;
     destroy_spend(destruction, history_retire(tree, pid, history) + 1);
+    MACE_KILL_POINT("tree:destroyed");
 }
 
 static bool destroy_page(struct destruction *destruction, mshm_pid pid, unsigned level);
 
+/* True when the page and everything under it is gone. */
 static bool
 destroy_inner(struct destruction *destruction, mshm_pid pid, const struct mshm_page *page,
               uint32_t size)
 {
+    struct tree *tree = destruction->tree;
     const mshm_pid *children =
         (const void *)((const uint8_t *)page + (size_t)page->children_at * 4);
     bool gone = true;
     assert((size_t)page->children_at * 4 + (page->key_count + 1u) * 4 <= size);
     (void)size;
-    for (uint32_t i = 0; i <= page->key_count && destruction->status == MSHM_OK; i++)
-        gone = destroy_page(destruction, children[i], page->level - 1u) && gone;
-    if (!gone || destruction->budget == 0)
+    for (uint32_t i = 0; i <= page->key_count; i++) {
+        if (page->level > 1)
+            gone = !destruction->stopped &&
+                   destroy_page(destruction, children[i], page->level - 1u) && gone;
+        else if (page_exists(tree, children[i]))
+            destroy_leaf(destruction, children[i]);
+    }
+    if (!gone)
         return false;
+    tree->pages_inner--;
+    pages_free(tree->pages, pid, false);
     destroy_spend(destruction, 1);
-    destruction->tree->pages_inner--;
-    pages_free(destruction->tree->pages, pid, false);
+    MACE_KILL_POINT("tree:destroyed");
     return true;
 }
 
-/* True when the page and everything under it is gone. level: LEVEL_UNKNOWN for the root. */
-enum { LEVEL_UNKNOWN = UINT8_MAX + 1 };
 static bool
 destroy_page(struct destruction *destruction, mshm_pid pid, unsigned level)
 {
     struct tree *tree = destruction->tree;
-    if (pid == 0 || pid >= tree->view->map_capacity)
+    uint32_t size;
+    if (!page_exists(tree, pid))
         return true;
-    AO_t word = AO_load(frames_map(tree->frames, pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT && mshm_map_state(word) != MSHM_MAP_ON_DISK)
-        return true;
-    uint32_t size = 0;
     const struct mshm_page *page = (const void *)tree_frame(tree, pid, &size);
-    if (page && page->bucket != destruction->bucket)
-        return true;
-    if (destruction->budget == 0) {
-        destruction->status = MSHM_BUSY;
+    if (!page) {
+        destruction->stopped |=
+            tree_miss(tree, pid) != MSHM_OK || tree->missing.count >= DESTROY_MISSING;
         return false;
     }
-    if (level == 0 || (page && page->level == 0)) {
-        destroy_leaf(destruction, pid);
+    if (page->bucket != destruction->bucket || (level != LEVEL_ANY && page->level != level))
         return true;
-    }
-    if (page)
+    if (page->level > 0)
         return destroy_inner(destruction, pid, page, size);
-    if (tree_miss(tree, pid) != MSHM_OK || tree->missing.count >= DESTROY_MISSING)
-        destruction->status = MSHM_BUSY;
-    return false;
+    destroy_leaf(destruction, pid);
+    return true;
 }
 
 int
@@ -308,7 +325,7 @@ tree_bucket_destroy(struct tree *tree, mshm_pid root, uint32_t bucket, uint32_t 
 {
     struct destruction destruction = {.tree = tree, .bucket = bucket, .budget = budget};
     tree->missing.count = 0;
-    bool gone = destroy_page(&destruction, root, LEVEL_UNKNOWN);
+    bool gone = destroy_page(&destruction, root, LEVEL_ANY);
     tree_report(tree);
     return gone ? MSHM_OK : MSHM_BUSY;
 }

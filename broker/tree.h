@@ -52,10 +52,10 @@ void tree_set_collect(struct tree *tree, tree_collect *collect, void *argument);
 
 /* A new empty tree for a bucket: *root gets the pid of its root leaf. MSHM_FULL. */
 int tree_bucket_create(struct tree *tree, uint32_t bucket, uint32_t page_size, mshm_pid *root);
-/* Unlinks and retires every page of a bucket, at most `budget` pages a call: MSHM_OK when done, MSHM_BUSY when there is
- * more, and when tree_missing() names inner pages that have to be read first; leaves are not read. May be begun anew
- * after a crash at any point: what is gone already is passed over. Until it is done no pid of the bucket may be given
- * out as another page (pages_hold_pids). Call only when no registered snapshot is older than the drop. */
+/* Unlinks and retires every page of a bucket, about `budget` pages a call (a page over leaves goes with all of them):
+ * MSHM_OK when done, MSHM_BUSY when there is more, and when tree_missing() names inner pages that have to be read first;
+ * leaves are not read. May be begun anew after a crash at any point, whatever became of the pids that were free by then.
+ * Call only when no registered snapshot is older than the drop. */
 int tree_bucket_destroy(struct tree *tree, mshm_pid root, uint32_t bucket, uint32_t budget);
 
 /* How a commit is prepared: everything that may fail happens in tree_plan, nothing in tree_apply. */

@@ -15,8 +15,9 @@ struct page_disk {
     uint64_t offset; /* in it */
     struct page_content *content;
     bool sealed, packed;
-    uint32_t at; /* the next sealed page to be packed */
-    uint64_t fulls, deltas, bytes, loads;
+    mshm_timestamp cut; /* of the last checkpoint that was begun */
+    uint32_t at;        /* the next sealed page to be packed */
+    uint64_t fulls, deltas, bytes, loads, leaf_loads;
 };
 
 static int
@@ -91,6 +92,7 @@ disk_checkpoint_step(struct page_disk *disk, mshm_timestamp cut, uint32_t budget
     if (!disk->sealed) {
         REQUIRE_STATUS(pages_seal(pages, cut), MSHM_OK);
         disk->sealed = true;
+        disk->cut = cut;
         disk->packed = false;
         disk->at = 0;
         return false;
@@ -186,6 +188,7 @@ disk_page_in(struct page_disk *disk, mshm_pid pid)
                       facts.birth, facts.cut, older, newer);
         tree_loaded(fixture->tree, pid);
         disk->loads++;
+        disk->leaf_loads += facts.kind == MSHM_PAGE_LEAF;
     }
     disk_copies_free(copies);
     return frame != NULL;
@@ -227,6 +230,31 @@ disk_fetch(struct page_disk *disk)
     for (uint32_t i = 0; i < count; i++)
         REQUIRE(disk_page_in(disk, copy[i]));
     free(copy);
+}
+
+static void
+disk_restore_one(void *argument, mshm_pid pid, data_location location)
+{
+    REQUIRE_STATUS(pages_restore(argument, pid, location), MSHM_OK);
+}
+
+/* Makes `to` the store that a restart makes of the last checkpoint, which has taken effect; `twin` is its view of the disk. */
+static inline void
+disk_restart(struct page_disk *disk, struct fixture *to, struct page_disk *twin)
+{
+    struct tree_figures figures;
+    mshm_pid next = 0;
+    REQUIRE(!disk->sealed);
+    while (pages_each_durable(disk->fixture->pages, &next, 1000, disk_restore_one, to->pages))
+        continue;
+    REQUIRE_STATUS(pages_restored(to->pages, disk->cut), MSHM_OK);
+    tree_figures(disk->fixture->tree, &figures);
+    tree_figures_restore(to->tree, &figures);
+    *twin = *disk;
+    twin->fixture = to;
+    REQUIRE_STATUS(page_content_create(&twin->content), MSHM_OK);
+    tree_set_peek(to->tree, disk_peek, twin);
+    AO_store(&to->store->visible, disk->cut);
 }
 
 static inline void

@@ -27,7 +27,7 @@ struct model {
     uint32_t count;
     uint64_t random;
     mshm_timestamp applied;
-    uint64_t operations, missed;
+    uint64_t operations, missed, restarts;
     uint32_t next; /* sequential writers go on here */
     uint32_t most_value;
     unsigned held; /* lanes that may hold a snapshot */
@@ -130,13 +130,17 @@ page_in(mshm_pid pid)
     }
 }
 
+static void check_restart(void);
+
 /* Checkpoints go on in small steps while commits come in; pages leave at random. */
 static void
 pages_change(void)
 {
     struct fixture *fixture = &model.fixture;
-    if (draw(4) == 0)
-        disk_checkpoint_step(&model.disk, model.applied, (uint32_t)draw(40));
+    if (draw(4) == 0 &&
+        disk_checkpoint_step(&model.disk, model.applied, (uint32_t)draw(40 + model.count / 200)) &&
+        draw(4) == 0)
+        check_restart();
     if (draw(40) == 0)
         while (!disk_checkpoint_step(&model.disk, model.applied, UINT32_MAX))
             continue;
@@ -181,6 +185,38 @@ check_get(uint32_t index, struct mshm_lane *lane, mshm_timestamp snapshot)
         page_in(missing);
     expect_value(key, snapshot ? snapshot : AO_load(&model.fixture.store->visible), status, buffer,
                  size);
+}
+
+/* A restart finds exactly what had been committed at the cut, whatever was written while the pages were packed. */
+static void
+check_restart(void)
+{
+    static struct fixture twin;
+    static uint8_t buffer[MSHM_MAX_INLINE];
+    struct page_disk disk;
+    uint64_t live = 0;
+    fixture_init(&twin, model.fixture.geometry.frames_size, 1 << 20, 1 << 16);
+    fixture_tree(&twin, PAGE_SIZE, 16 << 20);
+    disk_restart(&model.disk, &twin, &disk);
+    for (uint32_t i = 0; i < model.count; i++) {
+        const struct key *key = &model.keys[i];
+        uint64_t size = 0;
+        mshm_pid missing;
+        int status;
+        while ((status = mshm_get(&twin.view, &twin.lanes[0], NULL, model.target.ref, key->bytes,
+                                  key->size, disk.cut, buffer, sizeof(buffer), &size, NULL,
+                                  &missing)) == MSHM_BUSY)
+            REQUIRE(disk_page_in(&disk, missing));
+        expect_value(key, disk.cut, status, buffer, size);
+        live += value_at(key, disk.cut) != NULL;
+        if (i == model.count / 2) /* some pages in memory, others not */
+            REQUIRE(fixture_tree_ok(&twin, model.target.ref) > 0 || live == 0);
+    }
+    REQUIRE(fixture_tree_ok(&twin, model.target.ref) == live);
+    disk_ok(&disk);
+    page_content_destroy(disk.content);
+    fixture_fini(&twin);
+    model.restarts++;
 }
 
 static mshm_timestamp
@@ -544,11 +580,9 @@ model_end(void)
 {
     struct fixture *fixture = &model.fixture;
     const mshm_pid *pids;
-    pages_hold_pids(fixture->pages, true);
     while (tree_bucket_destroy(fixture->tree, model.target.ref.root, 7, 64) == MSHM_BUSY)
         if (tree_missing(fixture->tree, &pids) > 0)
             disk_fetch(&model.disk);
-    pages_hold_pids(fixture->pages, false);
     disk_checkpoint(&model.disk, model.applied); /* one may be under way */
     disk_checkpoint(&model.disk, model.applied);
     disk_ok(&model.disk);
@@ -585,12 +619,12 @@ model_run(uint64_t seed, uint32_t keys, uint32_t most_value, unsigned held, uint
            (unsigned long long)AO_load(&model.fixture.counters.versions_pruned));
     if (model.paged)
         printf("%llu page-ins, %llu times pages were missed, %llu blind writes, %llu merges, "
-               "%llu full records, %llu deltas, %llu KiB\n",
+               "%llu full records, %llu deltas, %llu KiB, %llu restarts\n",
                (unsigned long long)model.disk.loads, (unsigned long long)model.missed,
                (unsigned long long)AO_load(&model.fixture.counters.blind_writes),
                (unsigned long long)AO_load(&model.fixture.counters.merges),
                (unsigned long long)model.disk.fulls, (unsigned long long)model.disk.deltas,
-               (unsigned long long)model.disk.bytes >> 10);
+               (unsigned long long)model.disk.bytes >> 10, (unsigned long long)model.restarts);
     model_end();
 }
 
