@@ -59,6 +59,7 @@ wal_open(struct wal **wal, const struct wal_options *options, const struct env *
     made->gather_number = 1;
     made->timestamp = start->timestamp;
     made->chain = start->chain;
+    made->bytes = start->bytes;
     made->header.incarnation = start->incarnation;
     memcpy(made->header.database_id, start->database_id, sizeof made->header.database_id);
 
@@ -87,6 +88,7 @@ wal_close(struct wal *wal)
     wal_segment_close(wal->env, &wal->closing);
     free(wal->batches[0].bytes);
     free(wal->batches[1].bytes);
+    free(wal->spans);
     free(wal);
 }
 
@@ -148,6 +150,7 @@ stage_record(struct wal *wal, struct wal_record *record)
     wal->timestamp = record->timestamp;
     wal->marked = wal->durable;
     wal->end += wal->staged;
+    wal->bytes += wal->staged;
     wal->gather->size += wal->staged;
     wal->staged = 0;
 }
@@ -323,7 +326,8 @@ bool
 wal_idle(const struct wal *wal)
 {
     return wal->gather->size == 0 && !wal->flight.active && !wal->left_syncing &&
-           !wal->header_syncing && !wal->preparing && !wal->sync_wanted;
+           !wal->header_syncing && !wal->preparing && !wal->sync_wanted &&
+           (wal->failed || !wal_untidy(wal));
 }
 
 void

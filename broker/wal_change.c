@@ -1,19 +1,38 @@
 /* wal_change.c - from one segment of the log to the next. See wal_parts.h for the whole picture. */
+#include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "env_status.h"
 #include "kill_point.h"
 #include "mshm/status.h"
 #include "wal_parts.h"
+#include "wal_recycle.h"
 
 #define PREPARE_RETRY_NS UINT64_C(250000000)
+
+/* Whatever goes wrong with a released segment costs a new one, and no more. */
+static int
+prepare_make(struct wal_prepare *job, struct wal_released_list *list)
+{
+    int result = wal_released_recycle(list, job->env, &job->segment, job->number, job->map);
+    job->recycled = result == 0;
+    if (result <= 0)
+        return result;
+    return wal_segment_prepare(job->env, &job->segment, job->number, job->size, job->map);
+}
 
 static int
 prepare_run(void *argument)
 {
     struct wal_prepare *job = argument;
+    struct wal_released_list list;
     wal_segment_close(job->env, &job->closing);
-    return wal_segment_prepare(job->env, &job->segment, job->number, job->size, job->map);
+    wal_released_init(&list, job->env, job->released, job->size, job->most);
+    int result = job->make ? prepare_make(job, &list) : 0;
+    job->removed = wal_released_trim(&list, job->env, &job->more);
+    wal_released_fini(&list);
+    return result;
 }
 
 /* The first segment of an incarnation is small, so that a start is quick and a short life leaves little; each next one
@@ -37,43 +56,85 @@ next_size(const struct wal *wal)
     return size < wal->options.segment_size ? size : wal->options.segment_size;
 }
 
+/* What counts as released: not a segment whose sync has not been reported. */
+static uint64_t
+release_limit(const struct wal *wal)
+{
+    bool held = wal->left.file != NULL && wal->left.number < wal->released;
+    return held ? wal->left.number : wal->released;
+}
+
+bool
+wal_untidy(const struct wal *wal)
+{
+    return release_limit(wal) > wal->tidied;
+}
+
 static void
-prepare_start(struct wal *wal)
+prepare_start(struct wal *wal, bool make)
 {
     wal->job = (struct wal_prepare){.env = wal->env,
                                     .closing = wal->closing,
+                                    .make = make,
+                                    .map = wal->options.mapping,
                                     .number = wal->current.number + 1,
                                     .size = next_size(wal),
-                                    .map = wal->options.mapping};
+                                    .most = wal->options.segment_size,
+                                    .released = release_limit(wal)};
     wal->closing = (struct wal_segment){0};
     wal->preparing = true;
     wal->env->job_start(wal->env->context, prepare_run, &wal->job, wal->tag_base + WAL_TAG_PREPARE);
 }
 
-/* Starts to prepare the next segment when it is `needed`, at once in an incarnation that has filled one, and in its
- * first segment when a quarter is full: one that serves a few commits and leaves does not leave an empty segment behind.
- * After a full disk, tries again four times a second. */
+/* The next segment is due when it is `needed`, at once in an incarnation that has filled one, and in its first segment
+ * when a quarter is full: one that serves a few commits and leaves does not leave an empty segment behind. After a full
+ * disk, tries again four times a second. */
+static bool
+next_due(const struct wal *wal, bool needed)
+{
+    if (wal->next.file != NULL)
+        return false;
+    if (!needed && wal->header.first_of_incarnation && wal->end < wal->current.size / 4)
+        return false;
+    return !wal->prepare_failed ||
+           wal->env->clock_ns(wal->env->context) - wal->prepare_failed_ns >= PREPARE_RETRY_NS;
+}
+
 void
 wal_prepare_tend(struct wal *wal, bool needed)
 {
-    if (wal->preparing || wal->next.file != NULL)
+    if (wal->preparing)
         return;
-    if (!needed && wal->header.first_of_incarnation && wal->end < wal->current.size / 4)
-        return;
-    if (wal->prepare_failed &&
-        wal->env->clock_ns(wal->env->context) - wal->prepare_failed_ns < PREPARE_RETRY_NS)
-        return;
-    prepare_start(wal);
+    bool make = next_due(wal, needed);
+    if (make || wal_untidy(wal))
+        prepare_start(wal, make);
+}
+
+static void
+count_segments(struct wal *wal)
+{
+    struct mshm_counters *counters = &wal->figures->counters;
+    const struct wal_prepare *job = &wal->job;
+    uint64_t present = AO_load(&counters->log_segments);
+    uint64_t removed = job->removed < present ? job->removed : present;
+    AO_store(&counters->log_segments, present - removed);
+    mshm_counter_add(&counters->log_removed, job->removed);
+    if (job->segment.file != NULL)
+        mshm_counter_add(job->recycled ? &counters->log_recycled : &counters->log_segments, 1);
 }
 
 int
 wal_prepare_complete(struct wal *wal, int64_t result)
 {
     wal->preparing = false;
+    count_segments(wal);
+    if (!wal->job.more)
+        wal->tidied = wal->job.released;
     if (result == 0) {
-        wal->next = wal->job.segment;
-        wal->prepare_failed = false;
-        mshm_counter_add(&wal->figures->counters.log_segments, 1);
+        if (wal->job.make) {
+            wal->next = wal->job.segment;
+            wal->prepare_failed = false;
+        }
         return MSHM_OK;
     }
     if (!env_error_passes(result))
@@ -83,6 +144,22 @@ wal_prepare_complete(struct wal *wal, int64_t result)
                       "no room to prepare the next log segment; trying again");
     wal->prepare_failed = true;
     wal->prepare_failed_ns = wal->env->clock_ns(wal->env->context);
+    return MSHM_OK;
+}
+
+/* Notes where the records of a segment begin; before anything else changes. */
+static int
+span_add(struct wal *wal, uint64_t number)
+{
+    if (wal->span_count == wal->span_capacity) {
+        uint32_t capacity = wal->span_capacity != 0 ? wal->span_capacity * 2 : 16;
+        struct wal_span *spans = realloc(wal->spans, capacity * sizeof *spans);
+        if (spans == NULL)
+            return MSHM_NO_MEMORY;
+        wal->spans = spans;
+        wal->span_capacity = capacity;
+    }
+    wal->spans[wal->span_count++] = (struct wal_span){number, wal->bytes};
     return MSHM_OK;
 }
 
@@ -117,8 +194,11 @@ segment_switch(struct wal *wal)
 {
     const struct env *env = wal->env;
     struct wal_position end = wal_log_end(wal);
+    int status = span_add(wal, wal->next.number);
+    if (status != MSHM_OK)
+        return status;
     wal->header.first_of_incarnation = 0;
-    int status = header_write(wal, &wal->next, end);
+    status = header_write(wal, &wal->next, end);
     if (status != MSHM_OK)
         return status;
     wal->left = wal->current;
@@ -176,10 +256,37 @@ wal_change_first(struct wal *wal, const struct wal_start *start)
         return status;
     wal->end = WAL_RECORDS_AT;
     wal->header.first_of_incarnation = 1;
-    status = header_write(wal, &wal->current, start->end);
+    status = span_add(wal, wal->current.number);
+    if (status == MSHM_OK)
+        status = header_write(wal, &wal->current, start->end);
     if (status == MSHM_OK)
         status = env_status(env->file_sync(env->context, wal->current.file));
     if (status == MSHM_OK)
         mshm_counter_add(&wal->figures->counters.log_segments, 1);
     return status;
+}
+
+uint64_t
+wal_bytes_since(const struct wal *wal, struct wal_position position)
+{
+    for (uint32_t i = wal->span_count; i-- > 0;)
+        if (wal->spans[i].number == position.segment)
+            return wal->bytes - wal->spans[i].before - (position.offset - WAL_RECORDS_AT);
+    return wal->bytes; /* an earlier incarnation's: recovery's cut */
+}
+
+void
+wal_release(struct wal *wal, struct wal_position position)
+{
+    uint32_t gone = 0;
+    assert(position.segment <= wal->current.number);
+    if (position.segment <= wal->released)
+        return;
+    wal->released = position.segment;
+    while (gone < wal->span_count && wal->spans[gone].number < wal->released)
+        gone++;
+    wal->span_count -= gone;
+    memmove(wal->spans, wal->spans + gone, wal->span_count * sizeof *wal->spans);
+    if (!wal->failed)
+        wal_prepare_tend(wal, false);
 }

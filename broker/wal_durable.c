@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "env_status.h"
+#include "kill_point.h"
 #include "wal.h"
 #include "wal_lineage.h"
 #include "wal_segment.h"
@@ -126,7 +127,8 @@ wal_remove_dead(const struct env *env, const uint8_t database_id[16], const stru
             if (in_line(&lineage, lineage.found[i].number))
                 continue;
             wal_segment_name(name, lineage.found[i].number, "log");
-            (void)env->file_remove(env->context, name);
+            if (env->file_remove(env->context, name) == 0)
+                MACE_KILL_POINT("wal:released_removed");
         }
     }
     wal_lineage_fini(&lineage);

@@ -8,6 +8,10 @@
  *
  *   next: job prepares --> next --first record that does not fit--> current --the same--> left --synced--> closing
  *                                                                                                      next job closes it
+ *
+ * Release. Segments with numbers below the newest cut's are of no use any more once they are closed: the same job makes
+ * the next segment from one of them when it can, and removes those that are too many (wal_recycle.h). One job of the log
+ * is under way at a time. A segment whose sync is under way is not released before the sync has ended.
  */
 #ifndef WAL_PARTS_H
 #define WAL_PARTS_H
@@ -37,12 +41,23 @@ struct wal_flight {
     uint32_t sync_commits;
 };
 
-/* Prepares a segment and, on the way, unmaps and closes one that was left. */
+/* The log's job: unmaps and closes a segment that was left, prepares the next one (make), tidies the released ones. */
 struct wal_prepare {
     const struct env *env;
     struct wal_segment segment, closing;
-    uint64_t number, size;
-    bool map;
+    bool make, map;
+    uint64_t number, size,
+        most;          /* of the segment to make; a recycled one may have `size` to `most` bytes */
+    uint64_t released; /* numbers below are; 0: none */
+    /* what it did */
+    bool recycled, more; /* more: there are still too many released ones */
+    uint32_t removed;
+};
+
+/* Where a segment of this incarnation stands in the row of all records. */
+struct wal_span {
+    uint64_t number;
+    uint64_t before; /* bytes of records before its first one, counted as wal.bytes */
 };
 
 struct wal {
@@ -61,6 +76,7 @@ struct wal {
     struct wal_segment next; /* prepared; file NULL: none */
     struct wal_prepare job;
     bool preparing, prepare_failed;
+    uint64_t released, tidied; /* numbers below: covered by a checkpoint; tidied since */
     uint64_t prepare_failed_ns;
     uint64_t
         wanted_size; /* bytes that the record needs which waits for the next segment; 0 = none waits */
@@ -78,6 +94,10 @@ struct wal {
     struct wal_position durable;    /* everything before it is */
     struct wal_position marked;     /* the newest durable mark in the log */
     struct wal_position commit_end; /* behind the newest record that is not mark-only */
+
+    uint64_t bytes;         /* of records since the cut that recovery began with */
+    struct wal_span *spans; /* this incarnation's segments, by number, released ones left out */
+    uint32_t span_count, span_capacity;
 };
 
 static inline struct wal_position
@@ -89,11 +109,13 @@ wal_log_end(const struct wal *wal)
 /* Remembers that a write or sync failed: nothing is tried again. */
 int wal_fail(struct wal *wal);
 
-/* wal_change.c. Starts to prepare the next segment when it is time, or when it is `needed`. */
+/* wal_change.c. Starts the log's job when it is time: the next segment is due or `needed`, or segments were released. */
 void wal_prepare_tend(struct wal *wal, bool needed);
 /* MSHM_OK, or MSHM_IO: poison. */
 int wal_prepare_complete(struct wal *wal, int64_t result);
 int wal_left_complete(struct wal *wal, int64_t result);
+/* Released segments wait for a job. */
+bool wal_untidy(const struct wal *wal);
 /* Makes, writes and syncs the first segment of an incarnation. Blocking. */
 int wal_change_first(struct wal *wal, const struct wal_start *start);
 /* Makes the next record start a new segment: MSHM_OK, or what wal_stage answers. */

@@ -66,6 +66,17 @@ open_fresh(const struct env *env, const char *name, struct env_file **file)
     return env->file_open(env->context, name, ENV_OPEN_CREATE | ENV_OPEN_WRITE, file);
 }
 
+struct wal_segment
+wal_segment_ready(const struct env *env, uint64_t number, struct env_file *file, uint64_t size,
+                  bool map)
+{
+    void *mapping = NULL;
+    if (map && env->file_map(env->context, file, size, &mapping) != 0)
+        mapping = NULL; /* then level OS goes by write calls */
+    return (struct wal_segment){
+        .number = number, .file = file, .mapping = (uint8_t *)mapping, .size = size};
+}
+
 int
 wal_segment_prepare(const struct env *env, struct wal_segment *segment, uint64_t number,
                     uint64_t size, bool map)
@@ -86,11 +97,7 @@ wal_segment_prepare(const struct env *env, struct wal_segment *segment, uint64_t
     remove = name;
     if ((result = env->directory_sync(env->context, "wal")) != 0)
         goto fail;
-    void *mapping = NULL;
-    if (map && env->file_map(env->context, file, size, &mapping) != 0)
-        mapping = NULL; /* then level OS goes by write calls */
-    *segment = (struct wal_segment){
-        .number = number, .file = file, .mapping = (uint8_t *)mapping, .size = size};
+    *segment = wal_segment_ready(env, number, file, size, map);
     MACE_KILL_POINT("wal:segment_prepared");
     return 0;
 fail:

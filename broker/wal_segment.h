@@ -3,10 +3,11 @@
  *
  *      absent --prepare--> wal/N.tmp: preallocated, zeros written, synced
  *             --rename, directory sync--> wal/N.log: all zero, "prepared"
- *             --header written (wal.c)--> "in use": records follow
+ *             --header written (wal_change.c)--> "in use": records follow
+ *             --a checkpoint covers it--> "released": removed, or the next segment is made from it (wal_recycle.h)
  *
- * Death at any point before the rename leaves a .tmp that recovery removes; after it, a segment of zeros in which
- * nothing can have been acknowledged.
+ * Death at any point before the rename leaves a .tmp that recovery removes; after it, a segment with zeros for a header,
+ * in which nothing can have been acknowledged.
  */
 #ifndef WAL_SEGMENT_H
 #define WAL_SEGMENT_H
@@ -34,6 +35,9 @@ bool wal_segment_parse(const char *entry, uint64_t *number);
  * Blocking; any thread. 0 or -errno, then nothing is left open and what was made is removed again. */
 int wal_segment_prepare(const struct env *env, struct wal_segment *segment, uint64_t number,
                         uint64_t size, bool map);
+/* An open file that has become a prepared segment, mapped when `map` says so and the environment can. */
+struct wal_segment wal_segment_ready(const struct env *env, uint64_t number, struct env_file *file,
+                                     uint64_t size, bool map);
 /* Unmaps and closes; harmless on an empty one. */
 void wal_segment_close(const struct env *env, struct wal_segment *segment);
 
