@@ -6,6 +6,10 @@
  * holds, per key, older versions than the one before it. A rebuild takes the first frames in again while they are small
  * and writes them anew, merged and pruned; frames behind them stay as they are until the leaf is split or gone through in
  * the background.
+ *
+ * A leaf that leaves memory leaves its history here: the set keeps the link, and a page-in gives it back. What its records
+ * hold must fit to it: a rebuild that moved versions out, or took some in, asks for a full record (tree_split.c), and a
+ * record keeps tombstones as long as there is history (page_pack.h).
  */
 #include "tree_parts.h"
 
