@@ -57,7 +57,7 @@ void frames_pid_free(struct frames *frames, mshm_pid pid);
 
 /* Freeing in two steps, for pids that somebody else than a reader still holds. Withdrawing sets the word to state NONE, or
  * MOVED when the page was merged away; what the word led to is the caller's business. Then the pid belongs to the
- * caller, may wait in a list of its own, and is given out again when an epoch has passed since it was withdrawn, but not
+ * caller, may wait in one list of its own, and is given out again when an epoch has passed since it was withdrawn, but not
  * before its list was released. The word keeps its state until then. The lists stand in the page map: they need no memory. */
 struct frames_pids {
     mshm_pid head, tail; /* 0: empty */

@@ -86,8 +86,6 @@ list_push_front(struct frames *frames, struct frames_pids *list, mshm_pid pid)
 void
 frames_pids_add(struct frames *frames, struct frames_pids *list, mshm_pid pid)
 {
-    AO_t *map = frames_map(frames, pid);
-    AO_store(map, link_to(AO_load(map), 0));
     list_append(frames, list, pid, pid);
 }
 

@@ -4,21 +4,18 @@
 #include "unit/broker/store_fixture.h"
 
 #include <math.h>
-#include <pthread.h>
 
 enum { PAGE_CLASS = 1, PAGE_SIZE = 8192, HIT_NS = 1000, MISS_NS = 50000 };
 
 static struct fixture fixture;
 static struct pages *pages;
 static uint8_t *hints;
-static uint64_t frames_count;
 
 /* `cache` pages fit, `all` pages are on disk. */
 static void
 begin(uint64_t cache, uint64_t all, uint64_t fresh_ns)
 {
     fixture_init(&fixture, cache * PAGE_SIZE, 0, all + 1);
-    frames_count = cache;
     hints = calloc(cache * PAGE_SIZE / MSHM_UNIT, 1);
     struct pages_options options = {.hints = hints, .fresh_ns = fresh_ns};
     REQUIRE_STATUS(pages_create(&pages, &options, &fixture.env, fixture.frames, &fixture.geometry),
@@ -132,6 +129,55 @@ START_TEST(inner_pages_stay_longer_than_leaves)
 }
 END_TEST
 
+static void
+use_leaves(mshm_pid last)
+{
+    for (mshm_pid pid = 1; pid <= last; pid += 2)
+        *hint_of(pid) = 1;
+}
+
+/* Also longer than leaves that are as hot as they are. */
+START_TEST(inner_pages_have_more_chances_than_hot_leaves)
+{
+    begin(64, 64, 0);
+    for (mshm_pid pid = 1; pid <= 33; pid++)
+        install(pid, pid % 2 == 0 ? MSHM_PAGE_INNER : MSHM_PAGE_LEAF);
+    use_leaves(31);
+    ck_assert_uint_eq(evict(PAGE_SIZE), PAGE_SIZE); /* 33, after a visit to all others */
+    install(35, MSHM_PAGE_LEAF);
+    use_leaves(31);
+    *hint_of(35) = 1;
+    ck_assert_uint_eq(evict(PAGE_SIZE), PAGE_SIZE); /* 35, at its second visit */
+    ck_assert(!resident(33) && !resident(35));
+    ck_assert_uint_eq(evict(16 * PAGE_SIZE), 16 * PAGE_SIZE);
+    for (mshm_pid pid = 1; pid <= 32; pid++)
+        ck_assert(resident(pid) == (pid % 2 == 0));
+    end();
+}
+END_TEST
+
+START_TEST(page_keeps_what_it_has_proved_when_its_frame_is_replaced)
+{
+    begin(64, 64, 0);
+    for (mshm_pid pid = 1; pid <= 8; pid++)
+        install(pid, MSHM_PAGE_LEAF);
+    *hint_of(5) = 1;
+    uint8_t *old = hint_of(5), *frame = frames_allocate(fixture.frames, PAGE_CLASS);
+    struct mshm_page page = {.magic = MSHM_PAGE_MAGIC, .kind = MSHM_PAGE_LEAF, .pid = 5};
+    memcpy(frame, &page, sizeof(page));
+    pages_publish(pages, 5, frames_word(fixture.frames, frame, PAGE_CLASS, 0), 5, false);
+    ck_assert_uint_eq(*old, 0); /* the next page there begins without */
+    REQUIRE_STATUS(pages_seal(pages, 5), MSHM_OK);
+    pages_packed(pages, 0, data_location_make(1, 0, 64, 64));
+    REQUIRE(!pages_published(pages, 1));
+    for (mshm_pid pid = 9; pid <= 12; pid++) /* the hand comes to them after it */
+        install(pid, MSHM_PAGE_LEAF);
+    ck_assert_uint_eq(evict(11 * PAGE_SIZE), 11 * PAGE_SIZE);
+    ck_assert(resident(5));
+    end();
+}
+END_TEST
+
 START_TEST(leaf_that_is_written_to_counts_as_used)
 {
     begin(64, 64, 0);
@@ -164,31 +210,28 @@ START_TEST(nothing_is_moved_out_when_nothing_may_leave)
 }
 END_TEST
 
-/* A process may do with the hints what it likes, while the hand goes round. */
-static AO_t lying;
+/* Somebody sets all hints again as soon as they are cleared: what the table sees then. */
+static bool lying;
 
-static void *
-lie(void *argument)
+struct page_state;
+bool __real_pages_used(const struct pages *table, uint32_t unit, struct page_state *state);
+bool __wrap_pages_used(const struct pages *table, uint32_t unit, struct page_state *state);
+
+bool
+__wrap_pages_used(const struct pages *table, uint32_t unit, struct page_state *state)
 {
-    (void)argument;
-    while (AO_load(&lying) != 0)
-        for (uint64_t unit = 0; unit < frames_count * PAGE_SIZE / MSHM_UNIT; unit++)
-            AO_char_store(&hints[unit], 0xff);
-    return NULL;
+    return __real_pages_used(table, unit, state) || lying;
 }
 
 START_TEST(hints_that_are_always_set_cannot_keep_the_cache_full)
 {
-    pthread_t liar;
     begin(2048, 2048, 0);
     for (mshm_pid pid = 1; pid <= 2040; pid++)
         install(pid, pid % 8 == 0 ? MSHM_PAGE_INNER : MSHM_PAGE_LEAF);
-    AO_store(&lying, 1);
-    ck_assert_int_eq(pthread_create(&liar, NULL, lie, NULL), 0);
+    lying = true;
     for (unsigned i = 0; i < 2040; i++)
         REQUIRE(evict(1) > 0);
-    AO_store(&lying, 0);
-    pthread_join(liar, NULL);
+    lying = false;
     end();
 }
 END_TEST
@@ -337,6 +380,8 @@ main(void)
     tcase_add_test(tests, page_that_was_just_read_in_stays_for_a_while);
     tcase_add_test(tests, page_used_since_the_last_visit_has_a_second_chance);
     tcase_add_test(tests, inner_pages_stay_longer_than_leaves);
+    tcase_add_test(tests, inner_pages_have_more_chances_than_hot_leaves);
+    tcase_add_test(tests, page_keeps_what_it_has_proved_when_its_frame_is_replaced);
     tcase_add_test(tests, leaf_that_is_written_to_counts_as_used);
     tcase_add_test(tests, nothing_is_moved_out_when_nothing_may_leave);
     tcase_add_test(tests, hints_that_are_always_set_cannot_keep_the_cache_full);

@@ -162,6 +162,7 @@ struct world {
     struct job job;
     uint32_t next; /* sealed place that no job has taken */
     uint64_t fulls, deltas, nothings;
+    uint64_t spent_bytes; /* of frames that the test took for nothing */
 };
 
 static inline void
@@ -183,6 +184,24 @@ world_init(struct world *world, uint64_t cache, uint64_t fresh_ns)
     world_pages_create(world, fresh_ns);
 }
 
+/* Every frame in use belongs to a page, to a job, or to the blind writes. */
+static inline void
+world_check_frames(struct world *world)
+{
+    struct pages_figures figures;
+    struct mshm_counters *counters = &world->store.counters;
+    uint64_t bytes = world->spent_bytes;
+    for (mshm_pid pid = 1; pid < frames_pid_end(world->store.frames); pid++) {
+        AO_t word = AO_load(&world->store.view.map[pid]);
+        if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
+            bytes += mshm_class_size(mshm_map_class(word));
+    }
+    pages_figures(world->pages, &figures);
+    frames_report(world->store.frames, counters);
+    REQUIRE(bytes + figures.kept_bytes + figures.blind_bytes ==
+            AO_load(&counters->cache_used) - AO_load(&counters->cache_retired));
+}
+
 static inline void
 world_check(struct world *world)
 {
@@ -190,6 +209,7 @@ world_check(struct world *world)
     if (pages_check(world->pages, &why) != MSHM_OK)
         ck_abort_msg("pages: %s", why);
     fixture_frames_ok(&world->store);
+    world_check_frames(world);
 }
 
 static inline void

@@ -230,6 +230,7 @@ START_TEST(sealed_page_that_is_replaced_is_packed_from_its_old_frame)
     frames_reclaim(world.store.frames, false);
     for (unsigned i = 0; i < 40; i++) /* whatever is free is used */
         REQUIRE(frame_build(&world, 999, &wanted, 1) != 0);
+    world.spent_bytes = 40 * 8192;
     job_take(&world, 1);
     ck_assert_ptr_eq(world.job.sources[0].frame, sealed);
     job_run(&world, NULL);
@@ -257,6 +258,26 @@ START_TEST(sealed_page_that_is_replaced_after_packing_gives_its_frame_back)
     ck_assert_uint_eq(figures().sealed_bytes, 8192);
     ck_assert(!pages_published(world.pages, 9));
     ck_assert_uint_eq(figures().dirty_bytes, 8192);
+    end();
+}
+END_TEST
+
+START_TEST(sealed_page_does_not_leave_memory_before_its_record_counts)
+{
+    begin();
+    mshm_pid sealed = page_make(1, 5), clean = page_make(10, 5);
+    checkpoint_whole(&world);
+    pages_pin(world.pages, clean); /* so that the hand goes round and round */
+    page_append(&world, sealed, 6);
+    checkpoint_seal(&world);
+    evict_all();
+    ck_assert_uint_eq(page_state_now(&world, sealed), MSHM_MAP_RESIDENT);
+    checkpoint_pack(&world);
+    evict_all();
+    ck_assert_uint_eq(page_state_now(&world, sealed), MSHM_MAP_RESIDENT);
+    ck_assert(!pages_published(world.pages, 9));
+    evict_all();
+    ck_assert_uint_eq(page_state_now(&world, sealed), MSHM_MAP_ON_DISK);
     end();
 }
 END_TEST
@@ -798,6 +819,7 @@ main(void)
     tcase_add_test(tests, deltas_pile_up_and_a_full_record_ends_the_chain);
     tcase_add_test(tests, sealed_page_that_is_replaced_is_packed_from_its_old_frame);
     tcase_add_test(tests, sealed_page_that_is_replaced_after_packing_gives_its_frame_back);
+    tcase_add_test(tests, sealed_page_does_not_leave_memory_before_its_record_counts);
     tcase_add_test(tests, appends_after_the_seal_are_not_in_the_record_and_stay_dirty);
     tcase_add_test(tests,
                    sealed_page_that_is_freed_is_still_written_and_reported_by_the_next_checkpoint);
