@@ -1,5 +1,9 @@
 /* fuzz_record.c - the reader of the log on arbitrary bytes: the body of a segment with a good header, with the records
- * as they come or with their checksums and chain made right, so that what lies behind the checksum is reached, too.
+ * as they come or with their checksums and chain made right, so that what lies behind the checksum is reached, too; from
+ * the start of the log or from a checkpoint's cut.
+ *
+ * First byte of the input: bit 0 mend the records, bit 1 the bytes replace the header, too, bit 2 with a cut, bits 3 to 7
+ * its place in units of 64 bytes.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -39,10 +43,10 @@ look(void *argument, const struct wal_segment_header *segment, const struct wal_
 }
 
 static void
-records_mend(const struct wal_segment_header *header, uint8_t *bytes)
+records_mend(const struct wal_segment_header *header, const struct wal_from *from, uint8_t *bytes)
 {
-    uint64_t offset = WAL_RECORDS_AT, timestamp = 0;
-    uint32_t chain = 0;
+    uint64_t offset = from->position.offset, timestamp = from->timestamp;
+    uint32_t chain = from->chain;
     while (offset + sizeof(struct wal_record) <= SEGMENT_SIZE) {
         struct wal_record *record = (struct wal_record *)(bytes + offset);
         record->magic = WAL_RECORD_MAGIC;
@@ -73,6 +77,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                         .salt = 12345,
                                         .segment_size = SEGMENT_SIZE,
                                         .first_of_incarnation = 1};
+    struct wal_from from = {.position = {1, WAL_RECORDS_AT}};
+    if (data[0] & 4) {
+        from = (struct wal_from){5, 77, {1, WAL_RECORDS_AT + (uint64_t)(data[0] >> 3) * 64}};
+        header.continues_timestamp = from.timestamp;
+        header.continues_crc = from.chain;
+    }
     memcpy(header.database_id, id, sizeof id);
     wal_header_seal(&header);
     uint8_t *bytes = calloc(1, SEGMENT_SIZE);
@@ -80,7 +90,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(bytes, &header, sizeof header);
     memcpy(bytes + WAL_RECORDS_AT, data + 1, size - 1);
     if (data[0] & 1)
-        records_mend(&header, bytes);
+        records_mend(&header, &from, bytes);
     if (data[0] & 2) /* the header too */
         memcpy(bytes, data + 1, size - 1 < sizeof header ? size - 1 : sizeof header);
     sim_disk_create_directory(sim_env_disk(sim), "wal");
@@ -88,8 +98,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(made == 0);
     (void)made;
     sim_inode_write(inode, 0, bytes, SEGMENT_SIZE);
-    int status = wal_read(sim_env_interface(sim), id, 0, NULL, look, &sum, &end, why, sizeof why);
+    int status = wal_read(sim_env_interface(sim), id, 0, &from, look, &sum, &end, why, sizeof why);
     assert(status == MSHM_OK || status == MSHM_CORRUPT || status == MSHM_VERSION);
+    assert(status != MSHM_OK || !wal_position_before(end.next.end, from.position) ||
+           from.timestamp == 0);
     (void)status;
     free(bytes);
     sim_env_destroy(sim);
