@@ -85,7 +85,7 @@ uint64_t pages_evict(struct pages *pages, uint64_t bytes, uint64_t now_ns);
 /* --- the checkpoint's side (checkpoint.h) --- */
 
 /* Seals what is dirty, resident or blind, and what was freed, as of `cut`. Nothing is sealed before. The order of the sealed
- * pages is that of the pids; a place costs about 32 bytes. MSHM_OK, MSHM_NO_MEMORY (nothing has changed). */
+ * pages is that of the pids; a place costs 24 bytes. MSHM_OK, MSHM_NO_MEMORY (nothing has changed). */
 int pages_seal(struct pages *pages, mshm_timestamp cut);
 uint32_t pages_sealed_count(const struct pages *pages);
 /* What the job needs for place `index`; `compression` is the caller's to fill in. Stays right until pages_packed(index), whatever becomes of the page meanwhile.

@@ -59,22 +59,21 @@ enum place_flags {
     PLACE_FREED = 1,  /* the pid was freed: no record is written */
     PLACE_BLIND = 2,  /* it was not in memory: its blind writes are to be written */
     PLACE_WHOLE = 4,  /* a full record is due */
-    PLACE_PACKED = 8, /* `result` is known */
+    PLACE_PACKED = 8, /* its location is the result */
     PLACE_KEPT = 16,  /* the frame at `unit` does not belong to a page any more */
     PLACE_OWNS = 32,  /* the state at `unit` owns its array of older records */
 };
 
-/* One page of the checkpoint in flight. [32 bytes] */
+/* One page of the checkpoint in flight. [24 bytes] */
 struct place {
-    data_location location; /* of the newest record at the seal */
-    data_location result;   /* of the new one, 0: none */
+    data_location
+        location; /* of the newest record at the seal; once PACKED: of the new one, 0: none */
     mshm_pid pid;
     uint32_t unit; /* of the frame that is to be packed; in memory at the seal only */
     uint8_t flags; /* enum place_flags */
     uint8_t class;
-    uint8_t tail_count; /* at the seal */
 };
-static_assert(sizeof(struct place) == 32, "32 bytes for a sealed page");
+static_assert(sizeof(struct place) == 24, "24 bytes for a sealed page");
 
 struct pages {
     struct pages_options options;

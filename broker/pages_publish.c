@@ -34,11 +34,11 @@ publish_resident(struct pages *pages, const struct place *place, struct page_sta
 {
     state_leave(pages, state);
     state->place = 0;
-    if (place->result != 0) {
-        data_location *older = older_chain(state, place->result);
+    if (place->location != 0) {
+        data_location *older = older_chain(state, place->location);
         free(state->older);
         state->older = older;
-        state->location = place->result;
+        state->location = place->location;
         state->since = pages->cut;
     } else if ((place->flags & PLACE_WHOLE) != 0) {
         state->flags |= STATE_WHOLE; /* that is still due */
@@ -58,10 +58,10 @@ place_publish(struct pages *pages, const struct place *place)
         pages_pid_release(pages, place->pid);
     else if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
         publish_resident(pages, place, &pages->states[pages_unit(pages, word)]);
-    else if (place->result != 0 && mshm_map_state(word) == MSHM_MAP_ON_DISK)
-        AO_store_release(map, pages_disk_word(place->result));
-    else if (place->result != 0)
-        pages->newest[place->pid] = place->result;
+    else if (place->location != 0 && mshm_map_state(word) == MSHM_MAP_ON_DISK)
+        AO_store_release(map, pages_disk_word(place->location));
+    else if (place->location != 0)
+        pages->newest[place->pid] = place->location;
     if ((place->flags & PLACE_BLIND) != 0)
         blind_settle(pages->blind, place->pid);
 }

@@ -45,8 +45,9 @@ place_from(const struct pages *pages, mshm_pid pid)
 static data_location
 place_durable(const struct place *place, data_location location)
 {
-    bool changed = (place->flags & PLACE_FREED) != 0 || place->result != 0;
-    return changed ? place->result : location;
+    if ((place->flags & PLACE_FREED) != 0)
+        return 0;
+    return place->location != 0 ? place->location : location;
 }
 
 bool

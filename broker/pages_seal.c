@@ -1,7 +1,7 @@
 /* pages_seal.c - what the checkpoint in flight takes: the seal, what a job is shown, what it answers. See pages.h. */
 #include "pages_parts.h"
 
-enum { AHEAD_WORD = 48, AHEAD_STATE = 32, AHEAD_FRAME = 16 /* places to fetch ahead */ };
+enum { AHEAD_WORD = 24, AHEAD_STATE = 12 /* places to fetch ahead */ };
 
 static void
 place_add(void *argument, mshm_pid pid)
@@ -10,7 +10,8 @@ place_add(void *argument, mshm_pid pid)
     pages->places[pages->place_count++] = (struct place){.pid = pid};
 }
 
-/* A seal looks at a word, a state and a frame of each page, all of them far apart: it fetches them ahead. */
+/* A seal looks at the word and the state of each page, which are far apart: it fetches them ahead. It does not look at the
+ * frames: how many entries of a tail count, their timestamps say when the page is packed. */
 static void
 place_prefetch(const struct pages *pages, uint32_t at)
 {
@@ -18,18 +19,14 @@ place_prefetch(const struct pages *pages, uint32_t at)
     uint32_t count = pages->place_count;
     if (at + AHEAD_WORD < count)
         __builtin_prefetch(frames_map(pages->frames, places[at + AHEAD_WORD].pid));
-    if (at + AHEAD_STATE < count) {
-        AO_t word = pages_word(pages, places[at + AHEAD_STATE].pid);
-        if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
-            __builtin_prefetch(&pages->states[pages_unit(pages, word)], 1);
-        else
-            __builtin_prefetch(&pages->newest[places[at + AHEAD_STATE].pid]);
-    }
-    if (at + AHEAD_FRAME < count) {
-        AO_t word = pages_word(pages, places[at + AHEAD_FRAME].pid);
-        if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
-            __builtin_prefetch(frames_address(pages->frames, word));
-    }
+    if (at + AHEAD_STATE >= count)
+        return;
+    mshm_pid pid = places[at + AHEAD_STATE].pid;
+    AO_t word = pages_word(pages, pid);
+    if (mshm_map_state(word) == MSHM_MAP_RESIDENT)
+        __builtin_prefetch(&pages->states[pages_unit(pages, word)], 1);
+    else
+        __builtin_prefetch(&pages->newest[pid]);
 }
 
 static void
@@ -37,11 +34,9 @@ seal_resident(struct pages *pages, struct place *place, AO_t word)
 {
     place->unit = pages_unit(pages, word);
     struct page_state *state = &pages->states[place->unit];
-    const struct mshm_page *page = (const void *)frames_address(pages->frames, word);
     assert(state->pid == place->pid && state->place == 0);
     place->location = state->location;
     place->class = state->class;
-    place->tail_count = page->kind == MSHM_PAGE_LEAF ? (uint8_t)AO_load(&page->tail_count) : 0;
     if ((state->flags & STATE_WHOLE) != 0)
         place->flags |= PLACE_WHOLE;
     state_leave(pages, state);
@@ -106,6 +101,24 @@ pages_sealed_count(const struct pages *pages)
 
 /* --- the job's side --- */
 
+/* The entries of a leaf's tail that are not newer than the cut. */
+static uint32_t
+tail_count(const uint8_t *frame, mshm_timestamp cut)
+{
+    const struct mshm_leaf *leaf = (const void *)frame;
+    if (leaf->page.kind != MSHM_PAGE_LEAF)
+        return 0;
+    AO_t count = AO_load(&leaf->page.tail_count);
+    assert(count <= MSHM_TAIL_CAPACITY);
+    while (count > 0) {
+        const struct mshm_entry *entry = (const void *)(frame + leaf->tail_slots[count - 1] * 4u);
+        if (mshm_entry_timestamp(entry) <= cut)
+            break;
+        count--;
+    }
+    return (uint32_t)count;
+}
+
 static void
 source_resident(const struct pages *pages, const struct place *place, struct page_source *source)
 {
@@ -113,7 +126,7 @@ source_resident(const struct pages *pages, const struct place *place, struct pag
     source->frame = pages_frame(pages, place->unit, place->class);
     source->frame_size = mshm_class_size(place->class);
     source->bucket = ((const struct mshm_page *)(const void *)source->frame)->bucket;
-    source->tail_count = place->tail_count;
+    source->tail_count = tail_count(source->frame, pages->cut);
     source->birth = state->birth;
     source->since = state->since;
     source->older = state->older;
@@ -158,7 +171,7 @@ pages_packed(struct pages *pages, uint32_t index, data_location location)
         kept_drop(pages, place);
     place->flags &= (uint8_t) ~(PLACE_KEPT | PLACE_OWNS);
     place->flags |= PLACE_PACKED;
-    place->result = location;
+    place->location = location;
 }
 
 bool
@@ -167,9 +180,9 @@ pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid, data_loca
     assert(index < pages->place_count);
     const struct place *place = &pages->places[index];
     assert((place->flags & PLACE_PACKED) != 0);
-    if ((place->flags & PLACE_FREED) == 0 && place->result == 0)
+    if ((place->flags & PLACE_FREED) == 0 && place->location == 0)
         return false;
     *pid = place->pid;
-    *location = place->result;
+    *location = (place->flags & PLACE_FREED) != 0 ? 0 : place->location;
     return true;
 }

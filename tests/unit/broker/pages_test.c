@@ -805,6 +805,74 @@ START_TEST(restoring_refuses_pids_that_cannot_be_and_pids_that_come_twice)
 }
 END_TEST
 
+/* --- memory --- */
+
+static bool no_memory;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+void *
+__wrap_malloc(size_t size)
+{
+    return no_memory ? NULL : __real_malloc(size);
+}
+
+START_TEST(seal_without_memory_changes_nothing)
+{
+    begin();
+    mshm_pid pid = page_make(1, 5);
+    no_memory = true;
+    int status = pages_seal(world.pages, world.clock);
+    no_memory = false;
+    ck_assert_int_eq(status, MSHM_NO_MEMORY);
+    world_check(&world);
+    ck_assert_uint_eq(figures().dirty_pages, 1);
+    ck_assert_uint_eq(figures().sealed_pages, 0);
+    checkpoint_whole(&world);
+    ck_assert_uint_ne(world.manifest[pid], 0);
+    end();
+}
+END_TEST
+
+/* The packer reads them from the newest record then. */
+START_TEST(addresses_of_older_records_are_left_out_when_there_is_no_memory_for_them)
+{
+    begin();
+    mshm_pid pid = page_make(1, 5);
+    checkpoint_whole(&world);
+    page_append(&world, pid, 6);
+    checkpoint_whole(&world);
+    evict_all();
+    AO_t word;
+    struct content content = page_content_now(&world, pid);
+    struct record *record = record_at(&world, pages_location(world.pages, pid));
+    REQUIRE((word = frame_build(&world, pid, &content, 1)) != 0);
+    no_memory = world.forgetful = true;
+    pages_install(world.pages, pid, word, record->birth, record->cut, record->older, false);
+    no_memory = false;
+    for (unsigned i = 0; i < 2; i++) {
+        page_append(&world, pid, (uint16_t)(7 + i));
+        content = page_content_now(&world, pid);
+        checkpoint_seal(&world);
+        job_take(&world, 1);
+        ck_assert_ptr_eq(world.job.sources[0].older, NULL);
+        checkpoint_pack(&world);
+        ck_assert(!pages_published(world.pages, 9));
+        disk_reads_as(pid, &content);
+    }
+    page_replace(pid, true);
+    checkpoint_whole(&world); /* a full record: nothing is unknown any more */
+    world.forgetful = false;
+    page_append(&world, pid, 20);
+    checkpoint_whole(&world);
+    page_append(&world, pid, 21);
+    checkpoint_whole(&world);
+    ck_assert_uint_eq(data_location_older(world.manifest[pid]), 2);
+    end();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -848,6 +916,8 @@ main(void)
     tcase_add_test(tests, pinned_page_stays_through_replacement_until_it_is_unpinned);
     tcase_add_test(tests, restored_pages_are_on_disk_and_the_pids_between_are_free);
     tcase_add_test(tests, restoring_refuses_pids_that_cannot_be_and_pids_that_come_twice);
+    tcase_add_test(tests, seal_without_memory_changes_nothing);
+    tcase_add_test(tests, addresses_of_older_records_are_left_out_when_there_is_no_memory_for_them);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
