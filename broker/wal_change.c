@@ -30,7 +30,7 @@ prepare_run(void *argument)
     wal_segment_close(job->env, &job->closing);
     wal_released_init(&list, job->env, job->released, job->size, job->most);
     int result = job->make ? prepare_make(job, &list) : 0;
-    job->removed = wal_released_trim(&list, job->env, &job->more);
+    job->removed = wal_released_trim(&list, job->env, job->spares, &job->more);
     wal_released_fini(&list);
     return result;
 }
@@ -80,7 +80,8 @@ prepare_start(struct wal *wal, bool make)
                                     .number = wal->current.number + 1,
                                     .size = next_size(wal),
                                     .most = wal->options.segment_size,
-                                    .released = release_limit(wal)};
+                                    .released = release_limit(wal),
+                                    .spares = wal->spares};
     wal->closing = (struct wal_segment){0};
     wal->preparing = true;
     wal->env->job_start(wal->env->context, prepare_run, &wal->job, wal->tag_base + WAL_TAG_PREPARE);
@@ -275,6 +276,16 @@ wal_bytes_since(const struct wal *wal, struct wal_position position)
     return wal->bytes; /* an earlier incarnation's: recovery's cut */
 }
 
+/* As many spares as this checkpoint frees are wanted before the next one; after a small one the number falls slowly. */
+static void
+spares_follow(struct wal *wal, uint32_t freed)
+{
+    uint32_t fallen = wal->spares - wal->spares / 4;
+    wal->spares = freed > fallen ? freed : fallen;
+    if (wal->spares < WAL_SPARES)
+        wal->spares = WAL_SPARES;
+}
+
 void
 wal_release(struct wal *wal, struct wal_position position)
 {
@@ -285,6 +296,7 @@ wal_release(struct wal *wal, struct wal_position position)
     wal->released = position.segment;
     while (gone < wal->span_count && wal->spans[gone].number < wal->released)
         gone++;
+    spares_follow(wal, gone);
     wal->span_count -= gone;
     memmove(wal->spans, wal->spans + gone, wal->span_count * sizeof *wal->spans);
     if (!wal->failed)

@@ -49,6 +49,7 @@ struct wal_prepare {
     uint64_t number, size,
         most;          /* of the segment to make; a recycled one may have `size` to `most` bytes */
     uint64_t released; /* numbers below are; 0: none */
+    uint32_t spares;   /* released ones to keep */
     /* what it did */
     bool recycled, more; /* more: there are still too many released ones */
     uint32_t removed;
@@ -77,6 +78,7 @@ struct wal {
     struct wal_prepare job;
     bool preparing, prepare_failed;
     uint64_t released, tidied; /* numbers below: covered by a checkpoint; tidied since */
+    uint32_t spares;           /* released segments that are worth keeping */
     uint64_t prepare_failed_ns;
     uint64_t
         wanted_size; /* bytes that the record needs which waits for the next segment; 0 = none waits */

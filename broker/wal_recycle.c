@@ -139,14 +139,15 @@ wal_released_recycle(struct wal_released_list *list, const struct env *env,
 }
 
 uint32_t
-wal_released_trim(struct wal_released_list *list, const struct env *env, bool *more)
+wal_released_trim(struct wal_released_list *list, const struct env *env, uint32_t spares,
+                  bool *more)
 {
-    uint32_t spares = 0, removed = 0, tried = 0;
+    uint32_t kept = 0, removed = 0, tried = 0;
     *more = false;
     for (uint32_t i = 0; i < list->count && !*more; i++) {
         char name[WAL_NAME_SIZE];
-        if (list->entries[i].size != 0 && spares < WAL_SPARES) {
-            spares++;
+        if (list->entries[i].size != 0 && kept < spares) {
+            kept++;
             continue;
         }
         if (tried++ == TRIM_AT_ONCE) {

@@ -16,7 +16,8 @@
 
 #include "wal_segment.h"
 
-/* Spares keep so much disk busy at most; more than a checkpoint frees at once are of no use. */
+/* Spares that are kept at least. More are kept when a checkpoint frees more: the log takes as many again before the next
+ * one, so the disk holds no more than it did at the checkpoint. */
 enum { WAL_SPARES = 3 };
 
 struct wal_released {
@@ -40,7 +41,9 @@ void wal_released_fini(struct wal_released_list *list);
  * spare from the list. */
 int wal_released_recycle(struct wal_released_list *list, const struct env *env,
                          struct wal_segment *segment, uint64_t number, bool map);
-/* Removes what is more than WAL_SPARES, some files at a time; returns how many. *more: call again. Failures are left. */
-uint32_t wal_released_trim(struct wal_released_list *list, const struct env *env, bool *more);
+/* Removes what is of no use or more than `spares`, some files at a time; returns how many. *more: call again. Failures are
+ * left. */
+uint32_t wal_released_trim(struct wal_released_list *list, const struct env *env, uint32_t spares,
+                           bool *more);
 
 #endif

@@ -88,11 +88,12 @@ segment_inode(uint64_t number)
 
 START_TEST(released_segments_become_later_ones_and_nothing_is_zeroed_in_a_steady_state)
 {
-    fixture.options.mapping = _i == 0;
+    fixture.options.mapping = _i % 2 == 0;
     ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
     ck_assert_int_eq(fixture_continue(&fixture), MSHM_OK);
+    const int each = _i < 2 ? 2 : 9; /* segments that a checkpoint frees */
     for (int i = 0; i < 4; i++) {
-        commit_through(2);
+        commit_through(each);
         checkpoint();
     }
     ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
@@ -100,13 +101,13 @@ START_TEST(released_segments_become_later_ones_and_nothing_is_zeroed_in_a_steady
     /* A new segment cannot be made any more. */
     sim_env_set_full(fixture.sim, true);
     for (int i = 0; i < 20; i++) {
-        commit_through(2);
+        commit_through(each);
+        ck_assert_int_le(segments_on_disk(), each + WAL_SPARES + 3);
         checkpoint();
     }
     ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
-    ck_assert_uint_ge(COUNT(log_recycled), recycled + 39);
+    ck_assert_uint_ge(COUNT(log_recycled), recycled + (uint64_t)each * 20 - 1);
     ck_assert_uint_eq(COUNT(log_segments), segments);
-    ck_assert_int_le(segments_on_disk(), WAL_SPARES + 3);
     commit(5, true);
     ck_assert_int_eq(fixture_restart(&fixture, true), MSHM_OK);
     ck_assert_uint_eq(fixture.read_count, 5);
@@ -120,12 +121,40 @@ START_TEST(released_segments_that_are_too_many_are_removed)
     checkpoint();
     ck_assert(!wal_idle(fixture.wal));
     ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
+    ck_assert_int_eq(segments_on_disk(), 14); /* as many may be wanted again */
+    for (int i = 0; i < 8; i++) {
+        commit_through(1); /* but they are not */
+        checkpoint();
+        ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
+    }
     ck_assert_int_eq(segments_on_disk(), WAL_SPARES + 2); /* the one in use and the next one */
     ck_assert_uint_eq(COUNT(log_removed), 12 - WAL_SPARES);
     ck_assert_uint_eq(COUNT(log_segments), WAL_SPARES + 2);
     ck_assert_int_eq(fixture_restart(&fixture, true), MSHM_OK);
     ck_assert_int_eq(fixture_continue(&fixture), MSHM_OK);
     ck_assert_int_eq(segments_on_disk(), 1); /* a start keeps none */
+}
+END_TEST
+
+START_TEST(long_row_of_released_segments_is_removed_some_at_a_time)
+{
+    struct wal_released_list list;
+    bool more = true;
+    int rounds = 0, removed = 0;
+    commit_through(12);
+    sim_env_die(fixture.sim, false);
+    wal_close(fixture.wal);
+    fixture.wal = NULL;
+    sim_env_restart(fixture.sim);
+    for (; more; rounds++) {
+        wal_released_init(&list, fixture.env, 12, FIXTURE_SEGMENT, FIXTURE_SEGMENT);
+        uint32_t count = wal_released_trim(&list, fixture.env, 2, &more);
+        ck_assert_uint_le(count, 4);
+        removed += (int)count;
+        wal_released_fini(&list);
+    }
+    ck_assert_int_eq(removed, 9);
+    ck_assert_int_eq(rounds, 3);
 }
 END_TEST
 
@@ -335,7 +364,7 @@ START_TEST(listing_that_fails_leaves_nothing_to_recycle)
     sim_env_fail(fixture.sim, SIM_CALL_READ, 1, EIO);
     wal_released_init(&list, fixture.env, 3, FIXTURE_SEGMENT, FIXTURE_SEGMENT);
     ck_assert_uint_eq(list.count, 0);
-    ck_assert_uint_eq(wal_released_trim(&list, fixture.env, &more), 0);
+    ck_assert_uint_eq(wal_released_trim(&list, fixture.env, 0, &more), 0);
     ck_assert(!more);
     wal_released_fini(&list);
 }
@@ -386,7 +415,7 @@ START_TEST(segment_in_use_under_an_old_name_is_never_written_to)
     ck_assert_int_eq(wal_released_recycle(&list, fixture.env, &segment, 9, true), 0);
     ck_assert_int_eq(wal_released_recycle(&list, fixture.env, &segment, 10, true), 1);
     ck_assert_int_eq(memcmp(former, inode->cache, sizeof former), 0);
-    ck_assert_uint_eq(wal_released_trim(&list, fixture.env, &more), 1);
+    ck_assert_uint_eq(wal_released_trim(&list, fixture.env, WAL_SPARES, &more), 1);
     ck_assert_ptr_null(segment_inode(1));
     wal_segment_close(fixture.env, &segment);
     wal_released_fini(&list);
@@ -601,8 +630,9 @@ main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(
-        tests, released_segments_become_later_ones_and_nothing_is_zeroed_in_a_steady_state, 0, 2);
+        tests, released_segments_become_later_ones_and_nothing_is_zeroed_in_a_steady_state, 0, 4);
     tcase_add_test(tests, released_segments_that_are_too_many_are_removed);
+    tcase_add_test(tests, long_row_of_released_segments_is_removed_some_at_a_time);
     tcase_add_test(tests, small_segments_are_not_used_again_while_the_next_one_is_to_be_larger);
     tcase_add_test(tests, segment_whose_sync_is_under_way_is_not_released);
     tcase_add_loop_test(tests, records_of_the_former_life_are_not_read, 0, 2);
