@@ -167,6 +167,7 @@ pages_packed(struct pages *pages, uint32_t index, data_location location)
     assert(index < pages->place_count);
     struct place *place = &pages->places[index];
     assert((place->flags & PLACE_PACKED) == 0);
+    assert((place->flags & PLACE_FREED) == 0 || location == 0);
     if ((place->flags & PLACE_KEPT) != 0)
         kept_drop(pages, place);
     place->flags &= (uint8_t) ~(PLACE_KEPT | PLACE_OWNS);
@@ -183,6 +184,6 @@ pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid, data_loca
     if ((place->flags & PLACE_FREED) == 0 && place->location == 0)
         return false;
     *pid = place->pid;
-    *location = (place->flags & PLACE_FREED) != 0 ? 0 : place->location;
+    *location = place->location;
     return true;
 }
