@@ -4,9 +4,9 @@
  *
  *   table: pid | bytes | head --> newest entry --> ... --> oldest        blocks: [used ... | the one being filled | spare]
  *
- * The table is open-addressed with linear probing. When it has to grow, the larger one takes over the slots of the former one
- * a few at a time, with each write that comes, so that no commit waits for all of them (as the rehashing of Redis' dict).
- * Until then a pid is looked up in both, and what the new table says counts.
+ * The table is open-addressed with linear probing. When it has to grow, the larger one takes over the slots of the
+ * former one a few at a time, with each write that comes, so that no commit waits for all of them (as the rehashing
+ * of Redis' dict). Until then a pid is looked up in both, and what the new table says counts.
  */
 #include "blind.h"
 

@@ -1,10 +1,10 @@
 /* blind.h - writes to leaves that are not in memory (DESIGN 9, "Blind write"): a table by pid of lists of entries.
  *
- * Entries stand in blocks that are frames of the largest class, so they count as cache use. A generation lives from one
- * seal to the publication of the checkpoint that wrote it as deltas; then all of it goes at once. Two generations exist at
- * most: the one that gathers, and the sealed one, which jobs read and nobody changes.
- * A page that is read in takes copies of its entries into its frame; what stays here is harmless then, because the page
- * in memory goes before it. Loop thread only, but for reading a sealed generation's entries.
+ * Entries stand in blocks that are frames of the largest class, so they count as cache use. A generation lives from
+ * one seal to the publication of the checkpoint that wrote it as deltas; then all of it goes at once. Two generations
+ * exist at most: the one that gathers, and the sealed one, which jobs read and nobody changes. A page that is read in
+ * takes copies of its entries into its frame; what stays here is harmless then, because the page in memory goes
+ * before it. Loop thread only, but for reading a sealed generation's entries.
  */
 #ifndef BLIND_H
 #define BLIND_H
@@ -17,9 +17,9 @@ struct blind;
 int blind_create(struct blind **blind, struct frames *frames);
 void blind_destroy(struct blind *blind);
 
-/* Room for `count` writes of together `bytes` bytes (keys and values), so that as many blind_put cannot fail. MSHM_OK,
- * MSHM_FULL (no frame), MSHM_NO_MEMORY. What is not used stays for later, until the next seal. A second call before the writes
- * of the first one came does not add to it: it makes sure of its own room only. */
+/* Room for `count` writes of together `bytes` bytes (keys and values), so that as many blind_put cannot fail.
+ * MSHM_OK, MSHM_FULL (no frame), MSHM_NO_MEMORY. What is not used stays for later, until the next seal. A second call
+ * before the writes of the first one came does not add to it: it makes sure of its own room only. */
 int blind_reserve(struct blind *blind, uint32_t count, uint64_t bytes);
 /* Adds a write to the gathering generation; the room was reserved. */
 void blind_put(struct blind *blind, mshm_pid pid, const struct mshm_version *version);
@@ -38,8 +38,8 @@ void blind_seal(struct blind *blind);
 void blind_each_sealed(const struct blind *blind,
                        void (*each)(void *argument, mshm_pid pid, const struct blind_entry *list),
                        void *argument);
-/* The sealed writes of this page are in the record that counts now: its sealed list is empty from here on, because a page
- * that is read in must not get them twice. */
+/* The sealed writes of this page are in the record that counts now: its sealed list is empty from here on, because a
+ * page that is read in must not get them twice. */
 void blind_settle(struct blind *blind, mshm_pid pid);
 /* Drops the sealed generation: its writes are on disk and the pages' words lead there. */
 void blind_release(struct blind *blind);

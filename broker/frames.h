@@ -44,7 +44,8 @@ bool frames_allow_reserve(struct frames *frames, bool allowed);
 uint64_t frames_available(const struct frames *frames);
 
 /* Advances the epoch when something was retired since, and reuses what no bracket can see. With `pressed`, revokes
- * brackets that have been open longer than revoke_after_ns. Called about every millisecond and when frames are short. */
+ * brackets that have been open longer than revoke_after_ns. Called about every millisecond and when frames are short.
+ * */
 void frames_reclaim(struct frames *frames, bool pressed);
 /* True when retired frames wait: the loop must come back within a millisecond or so. */
 bool frames_pending(const struct frames *frames);
@@ -55,10 +56,11 @@ bool frames_pending(const struct frames *frames);
 mshm_pid frames_pid_allocate(struct frames *frames);
 void frames_pid_free(struct frames *frames, mshm_pid pid);
 
-/* Freeing in two steps, for pids that somebody else than a reader still holds. Withdrawing sets the word to state NONE, or
- * MOVED when the page was merged away; what the word led to is the caller's business. Then the pid belongs to the
- * caller, may wait in one list of its own, and is given out again when an epoch has passed since it was withdrawn, but not
- * before its list was released. The word keeps its state until then. The lists stand in the page map: they need no memory. */
+/* Freeing in two steps, for pids that somebody else than a reader still holds. Withdrawing sets the word to state
+ * NONE, or MOVED when the page was merged away; what the word led to is the caller's business. Then the pid belongs
+ * to the caller, may wait in one list of its own, and is given out again when an epoch has passed since it was
+ * withdrawn, but not before its list was released. The word keeps its state until then. The lists stand in the page
+ * map: they need no memory. */
 struct frames_pids {
     mshm_pid head, tail; /* 0: empty */
 };
@@ -66,8 +68,8 @@ void frames_pid_withdraw(struct frames *frames, mshm_pid pid, bool moved);
 void frames_pids_add(struct frames *frames, struct frames_pids *list, mshm_pid pid);
 void frames_pids_release(struct frames *frames, struct frames_pids *list);
 
-/* Recovery, before any pid is given out: this pid is in use, and its word is `word`. MSHM_OK, MSHM_FULL (the map does not
- * reach so far), MSHM_NO_MEMORY (it cannot be backed). */
+/* Recovery, before any pid is given out: this pid is in use, and its word is `word`. MSHM_OK, MSHM_FULL (the map does
+ * not reach so far), MSHM_NO_MEMORY (it cannot be backed). */
 int frames_pid_restore(struct frames *frames, mshm_pid pid, AO_t word);
 /* All were restored: those below the highest whose words are still 0 may be given out. */
 void frames_pids_restored(struct frames *frames);

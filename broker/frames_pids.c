@@ -6,8 +6,8 @@
  *  | low half of the tag       | next pid, 0: end | state |
  *  +---------------------------+------------------+-------+
  *
- * The tag is the epoch in which the word took this form: so a list that joins the queue late has waited already. The order
- * of tags in the queue does not matter for safety: each pid is judged by its own, when it has come to the head.
+ * The tag is the epoch in which the word took this form: so a list that joins the queue late has waited already. The
+ * order of tags in the queue does not matter for safety: each pid is judged by its own, when it has come to the head.
  *
  * See frames.h and frames_parts.h.
  */

@@ -1,4 +1,5 @@
-/* pages.c - what the tree does to pages: publish, append, free; pids; pins; reading in. See pages.h and pages_parts.h. */
+/* pages.c - what the tree does to pages: publish, append, free; pids; pins; reading in. See pages.h and
+ * pages_parts.h. */
 #include "pages_parts.h"
 
 /* --- creation --- */

@@ -1,9 +1,10 @@
 /* pages.h - where each page is: in a frame, on disk, or both; what of it is not on disk yet; what may leave memory.
  *
- * A pid's word in the page map says where readers find the page now: RESIDENT, or ON_DISK with the location of its newest
- * record (page_format.h). What the broker knows beside that of a page in memory stands in a private table with a place
- * per 4 KiB unit of the frames (that of the frame's first unit counts): location, cut of the record there, birth, flags.
- * Per pid there is one more number, the newest timestamp of any write to the page: 16 bytes per page of the database in all.
+ * A pid's word in the page map says where readers find the page now: RESIDENT, or ON_DISK with the location of its
+ * newest record (page_format.h). What the broker knows beside that of a page in memory stands in a private table with
+ * a place per 4 KiB unit of the frames (that of the frame's first unit counts): location, cut of the record there,
+ * birth, flags. Per pid there is one more number, the newest timestamp of any write to the page: 16 bytes per page of
+ * the database in all.
  *
  *   states of a page in memory
  *
@@ -14,10 +15,10 @@
  *     |                |              |                 v  |
  *     '---install------'              '-----------  SEALED + DIRTY ---published---> DIRTY
  *
- * Sealed pages belong to the checkpoint in flight. A sealed page's frame that is replaced before it was packed is kept for the
- * job (retired by pages_packed). Only CLEAN pages without pins leave memory. Pages of kind HISTORY are no pages here: they
- * hang on leaves (tree_history.c), and the tree remembers the word of a leaf's history while the leaf is out.
- * Loop thread only.
+ * Sealed pages belong to the checkpoint in flight. A sealed page's frame that is replaced before it was packed is
+ * kept for the job (retired by pages_packed). Only CLEAN pages without pins leave memory. Pages of kind HISTORY are
+ * no pages here: they hang on leaves (tree_history.c), and the tree remembers the word of a leaf's history while the
+ * leaf is out. Loop thread only.
  */
 #ifndef PAGES_H
 #define PAGES_H
@@ -41,16 +42,17 @@ struct blind *pages_blind(struct pages *pages);
 
 /* --- the tree's side --- */
 
-/* Publishes a new frame for a pid (store-release into the page map): of a pid that was just given out, or of a page in memory,
- * whose old frame is retired (kept while a job needs it). The page is dirty. `newest`: the newest timestamp of its versions.
- * whole: the page lost a key, or its fences changed, since its last record: a delta would not do. */
+/* Publishes a new frame for a pid (store-release into the page map): of a pid that was just given out, or of a page
+ * in memory, whose old frame is retired (kept while a job needs it). The page is dirty. `newest`: the newest
+ * timestamp of its versions. whole: the page lost a key, or its fences changed, since its last record: a delta would
+ * not do. */
 void pages_publish(struct pages *pages, mshm_pid pid, AO_t word, mshm_timestamp newest, bool whole);
 /* An entry was appended to the frame that the pid's word leads to. */
 void pages_touch(struct pages *pages, mshm_pid pid, mshm_timestamp newest);
 /* Writes to a leaf that is not in memory, for which room was reserved (blind_reserve). */
 void pages_write_blind(struct pages *pages, mshm_pid pid, const struct mshm_version *version);
-/* The page is no more: its frame is retired, its records are garbage once the next checkpoint counts, and its pid is given
- * out again after that and an epoch. merged: the word says MOVED until then. */
+/* The page is no more: its frame is retired, its records are garbage once the next checkpoint counts, and its pid is
+ * given out again after that and an epoch. merged: the word says MOVED until then. */
 void pages_free(struct pages *pages, mshm_pid pid, bool merged);
 /* A pid for a new page; 0: none. Never one that a checkpoint in flight still holds. */
 mshm_pid pages_pid_allocate(struct pages *pages);
@@ -69,38 +71,40 @@ void pages_unpin(struct pages *pages, mshm_pid pid);
 
 /* 0 when the page is in memory or does not exist. */
 data_location pages_location(const struct pages *pages, mshm_pid pid);
-/* The page was read, with what was written blind to it: publishes the frame. `location` is what pages_location still says; `older`
- * the records below it. newer: it holds writes of the gathering generation, so it is dirty. */
+/* The page was read, with what was written blind to it: publishes the frame. `location` is what pages_location still
+ * says; `older` the records below it. newer: it holds writes of the gathering generation, so it is dirty. */
 void pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm_timestamp cut,
                    const data_location *older, bool newer);
 
 /* --- leaving memory --- */
 
-/* Moves clean pages out until `bytes` of frames were retired or a bounded walk ends (Corbato 1968; Johnson & Shasha 1994: a
- * page has to be used again to stay; pages_evict.c). Returns the bytes retired: they can be allocated after an epoch. 0: nothing
- * may leave just now, because all is dirty, sealed, pinned, or was read in less than fresh_ns ago; in a cache above
- * 512 MiB it may also mean that the walk goes on in the next call. */
+/* Moves clean pages out until `bytes` of frames were retired or a bounded walk ends (Corbato 1968; Johnson & Shasha
+ * 1994: a page has to be used again to stay; pages_evict.c). Returns the bytes retired: they can be allocated after
+ * an epoch. 0: nothing may leave just now, because all is dirty, sealed, pinned, or was read in less than fresh_ns
+ * ago; in a cache above 400 MiB it may also mean that the walk goes on in the next call. */
 uint64_t pages_evict(struct pages *pages, uint64_t bytes, uint64_t now_ns);
 
 /* --- the checkpoint's side (checkpoint.h) --- */
 
-/* Seals what is dirty, resident or blind, and what was freed, as of `cut`. Nothing is sealed before. The order of the sealed
- * pages is that of the pids; a place costs 24 bytes. MSHM_OK, MSHM_NO_MEMORY (nothing has changed). */
+/* Seals what is dirty, resident or blind, and what was freed, as of `cut`. Nothing is sealed before. The order of the
+ * sealed pages is that of the pids; a place costs 24 bytes. MSHM_OK, MSHM_NO_MEMORY (nothing has changed). */
 int pages_seal(struct pages *pages, mshm_timestamp cut);
 uint32_t pages_sealed_count(const struct pages *pages);
-/* What the job needs for place `index`; `compression` is the caller's to fill in. Stays right until pages_packed(index), whatever becomes of the page meanwhile.
- * A page that was freed since the last seal: *freed, and only pid, location and older (NULL when they have to be read from
- * the newest record's head) are set. */
+/* What the job needs for place `index`; `compression` is the caller's to fill in. Stays right until
+ * pages_packed(index), whatever becomes of the page meanwhile. A page that was freed since the last seal: *freed, and
+ * only pid, location and older (NULL when they have to be read from the newest record's head) are set. */
 void pages_source(const struct pages *pages, uint32_t index, struct page_source *source,
                   bool *freed);
-/* The job is done with this place: its frame is not needed any more. location: of the new record, or 0 when nothing had to be
- * written (then the page keeps its former record). */
+/* The job is done with this place: its frame is not needed any more. location: of the new record, or 0 when nothing
+ * had to be written (then the page keeps its former record). */
 void pages_packed(struct pages *pages, uint32_t index, data_location location);
-/* What pages_packed was told of a place (for the manifest): the pid and its location from now on, 0 for a freed one; false: unchanged. */
+/* What pages_packed was told of a place (for the manifest): the pid and its location from now on, 0 for a freed one;
+ * false: unchanged. */
 bool pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid,
                   data_location *location);
-/* The manifest counts: lets up to `budget` of the results take effect (locations, cuts, CLEAN); true when more are left; after
- * the last one nothing is sealed, blind writes of that generation are released, freed pids may be given out. */
+/* The manifest counts: lets up to `budget` of the results take effect (locations, cuts, CLEAN); true when more are
+ * left; after the last one nothing is sealed, blind writes of that generation are released, freed pids may be given
+ * out. */
 bool pages_published(struct pages *pages, uint32_t budget);
 
 /* Cheap, for triggers and admission. dirty + sealed + kept bytes are the frames that cannot leave memory before a
@@ -116,13 +120,14 @@ void pages_figures(const struct pages *pages, struct pages_figures *figures);
 
 /* --- recovery --- */
 
-/* The manifest says that the page is there. Before any page is used; pids in any order. MSHM_OK, MSHM_NO_MEMORY, MSHM_FULL, MSHM_CORRUPT (a pid
- * that cannot be, or twice). */
+/* The manifest says that the page is there. Before any page is used; pids in any order. MSHM_OK, MSHM_NO_MEMORY,
+ * MSHM_FULL, MSHM_CORRUPT (a pid that cannot be, or twice). */
 int pages_restore(struct pages *pages, mshm_pid pid, data_location location);
-/* All have been restored: pids below the highest that are not there may be given out; every page counts as written at `newest`. */
+/* All have been restored: pids below the highest that are not there may be given out; every page counts as written at
+ * `newest`. */
 int pages_restored(struct pages *pages, mshm_timestamp newest);
-/* Calls each(pid, location) for every page as of the last published checkpoint, from pid *next on, at most `budget` pids:
- * true when more are left. For writing the manifest anew. Locations change only in pages_published. */
+/* Calls each(pid, location) for every page as of the last published checkpoint, from pid *next on, at most `budget`
+ * pids: true when more are left. For writing the manifest anew. Locations change only in pages_published. */
 bool pages_each_durable(const struct pages *pages, mshm_pid *next, uint32_t budget,
                         void (*each)(void *argument, mshm_pid pid, data_location location),
                         void *argument);

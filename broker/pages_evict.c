@@ -1,11 +1,11 @@
 /* pages_evict.c - what leaves memory: one hand over the frames that treats pages by what they have proved.
  *
- * A page that was read in is cold. Its first use says nothing, because somebody asked for it: a scan uses every page once.
- * Only a page that is found used at two visits of the hand becomes hot. While more than a quarter of the clean bytes are
- * cold, only cold pages are moved out, so a scan of everything runs through that quarter and leaves the rest alone
- * (Johnson & Shasha, "2Q", 1994: the queues A1 and Am, here as marks of one clock; Corbato, "A paging experiment with the
- * Multics system", 1968). Inner pages are hot from the start, and survive more visits without use than leaves: readers
- * give hints for the leaves, so a page above is hinted only when one below it is missed.
+ * A page that was read in is cold. Its first use says nothing, because somebody asked for it: a scan uses every page
+ * once. Only a page that is found used at two visits of the hand becomes hot. While more than a quarter of the clean
+ * bytes are cold, only cold pages are moved out, so a scan of everything runs through that quarter and leaves the
+ * rest alone (Johnson & Shasha, "2Q", 1994: the queues A1 and Am, here as marks of one clock; Corbato, "A paging
+ * experiment with the Multics system", 1968). Inner pages are hot from the start, and survive more visits without use
+ * than leaves: readers give hints for the leaves, so a page above is hinted only when one below it is missed.
  *
  *   read in --> cold --used--> cold, SEEN --used--> HOT --not used for its chances--> on disk
  *                 |                |                 ^ |

@@ -13,9 +13,9 @@
  * So freeing a page needs no memory. `changed` holds the pids of which the next checkpoint has something to say: DIRTY
  * pages, pages with gathered blind writes, and freed pids that wait for it.
  *
- * A sealed page whose frame is replaced or freed before it was packed leaves the state of its old frame behind as it is
- * (KEPT), and that is what pages_source shows from then on. It borrows the array `older` of the page's present state; when
- * the page was freed it owns it (PLACE_OWNS).
+ * A sealed page whose frame is replaced or freed before it was packed leaves the state of its old frame behind as it
+ * is (KEPT), and that is what pages_source shows from then on. It borrows the array `older` of the page's present
+ * state; when the page was freed it owns it (PLACE_OWNS).
  */
 #ifndef PAGES_PARTS_H
 #define PAGES_PARTS_H

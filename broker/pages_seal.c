@@ -10,8 +10,8 @@ place_add(void *argument, mshm_pid pid)
     pages->places[pages->place_count++] = (struct place){.pid = pid};
 }
 
-/* A seal looks at the word and the state of each page, which are far apart: it fetches them ahead. It does not look at the
- * frames: how many entries of a tail count, their timestamps say when the page is packed. */
+/* A seal looks at the word and the state of each page, which are far apart: it fetches them ahead. It does not look
+ * at the frames: how many entries of a tail count, their timestamps say when the page is packed. */
 static void
 place_prefetch(const struct pages *pages, uint32_t at)
 {

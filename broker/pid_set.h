@@ -1,5 +1,5 @@
-/* pid_set.h - a set of page numbers that is gone through in ascending order: a bitmap, and a bitmap of its words that are
- * not zero, so that a sparse set costs little to go through and a dense one needs no sorting.
+/* pid_set.h - a set of page numbers that is gone through in ascending order: a bitmap, and a bitmap of its words that
+ * are not zero, so that a sparse set costs little to go through and a dense one needs no sorting.
  *
  * Memory is 1 bit per pid and 1 per 64 pids, and only where pids were ever added (both maps are zeroed lazily).
  */

@@ -1,4 +1,5 @@
-/* What leaves memory first: the rules one by one, and traces of reads against a cache that holds an eighth of the pages. */
+/* What leaves memory first: the rules one by one, and traces of reads against a cache that holds an eighth of the
+ * pages. */
 #include "pages.h"
 
 #include "unit/broker/store_fixture.h"
@@ -240,7 +241,8 @@ END_TEST
 
 enum { CACHE = 2048, ALL = 8 * CACHE };
 
-/* Gets of a hot set, between them a scan over everything, time and again: the share of gets that did not have to wait. */
+/* Gets of a hot set, between them a scan over everything, time and again: the share of gets that did not have to
+ * wait. */
 static double
 scan_beside_gets(uint64_t hot, unsigned gets_per_scan_page, uint64_t *random)
 {

@@ -1,6 +1,6 @@
-/* pages_fixture.h - the table of pages over a store in plain memory, with a disk and a manifest that are arrays, and jobs that
- * run when the test says so. A page's content is a set of (key, timestamp), so that what is in a frame, in a chain of
- * records and in the lists of blind writes can be compared. */
+/* pages_fixture.h - the table of pages over a store in plain memory, with a disk and a manifest that are arrays, and
+ * jobs that run when the test says so. A page's content is a set of (key, timestamp), so that what is in a frame, in
+ * a chain of records and in the lists of blind writes can be compared. */
 #ifndef PAGES_FIXTURE_H
 #define PAGES_FIXTURE_H
 

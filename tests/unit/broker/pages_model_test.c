@@ -1,6 +1,7 @@
-/* The table of pages against an oracle: random histories of everything that the tree, the pager, eviction and the checkpoint do
- * to it, in any order that they may. The oracle knows for each pid the set of (key, timestamp) that a reader must find now, the
- * set as of the cut of the checkpoint in flight, and the set that the manifest must lead to. */
+/* The table of pages against an oracle: random histories of everything that the tree, the pager, eviction and the
+ * checkpoint do to it, in any order that they may. The oracle knows for each pid the set of (key, timestamp) that a
+ * reader must find now, the set as of the cut of the checkpoint in flight, and the set that the manifest must lead
+ * to. */
 #include "unit/broker/pages_fixture.h"
 
 enum {
