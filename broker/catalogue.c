@@ -7,7 +7,7 @@
  *   free --create--> living --drop--> dropped --reap--> leaving --reap, tree gone--> free
  *         id last          `dropped`           id 0 first
  */
-#include "catalogue.h"
+#include "catalogue_parts.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -22,26 +22,6 @@ enum {
     PAGE_SIZE_MAX = 65536,
     COMPRESSION_NONE = 1, /* as the public interface names it; 0 = default is the same */
     REAP_PAGES = 64,      /* pages unlinked per call of catalogue_reap */
-};
-
-enum place_state { PLACE_FREE, PLACE_LIVING, PLACE_DROPPED, PLACE_LEAVING };
-
-struct place {
-    enum place_state state;
-    struct catalogue_bucket bucket;
-};
-
-struct catalogue {
-    struct tree *tree;
-    struct mshm_catalogue_entry *entries; /* in the store */
-    struct place *places;                 /* capacity */
-    uint32_t *names;                      /* places of living buckets, ascending by name */
-    uint32_t *ids;                        /* open-addressed by id: place + 1, 0 = empty */
-    uint32_t ids_mask;
-    uint32_t capacity;
-    uint32_t living, dropped;
-    uint32_t next_id; /* ids only grow; replay of the log keeps the counter */
-    uint32_t default_page_size;
 };
 
 static const char default_name[] = "default";
@@ -247,8 +227,8 @@ page_size_valid(uint32_t size)
     return size >= PAGE_SIZE_MIN && size <= PAGE_SIZE_MAX && (size & (size - 1)) == 0;
 }
 
-static bool
-record_valid(const struct catalogue_record *record)
+bool
+catalogue_record_valid(const struct catalogue_record *record)
 {
     return record->version == RECORD_VERSION && page_size_valid(record->page_size) &&
            record->inline_limit >= 1 && record->inline_limit <= MSHM_MAX_INLINE &&
@@ -270,7 +250,7 @@ record_change(struct catalogue_record *record, const struct mshm_bucket_message 
         record->backpressure = request->backpressure;
     if (request->merge_operator != 0)
         record->merge_operator = request->merge_operator;
-    return record_valid(record) ? MSHM_OK : MSHM_INVALID;
+    return catalogue_record_valid(record) ? MSHM_OK : MSHM_INVALID;
 }
 
 static uint32_t
@@ -369,18 +349,48 @@ entry_describe(struct mshm_catalogue_entry *entry, const struct catalogue_record
                                   (AO_t)(options->merge_operator & 0xffff) << 16);
 }
 
-/* Replay meets dropped buckets that nobody can read any more; they make room when the places run out. While serving,
- * catalogue_plan has seen a free place. */
-static uint32_t
-place_take(struct catalogue *catalogue)
+void
+catalogue_show(struct catalogue *catalogue, uint32_t place)
 {
-    uint32_t place = place_find_free(catalogue);
-    if (place == catalogue->capacity) {
-        while (catalogue_reap(catalogue, UINT64_MAX))
-            continue;
-        place = place_find_free(catalogue);
+    const struct catalogue_bucket *bucket = &catalogue->places[place].bucket;
+    struct mshm_catalogue_entry *entry = &catalogue->entries[place];
+    AO_store(&entry->root, bucket->root);
+    AO_store(&entry->created, bucket->created);
+    AO_store(&entry->dropped, bucket->dropped);
+    entry_describe(entry, &bucket->options);
+    /* Pairs with the load-acquire of a reader's look-up. */
+    AO_store_release(&entry->id, bucket->id);
+}
+
+int
+catalogue_enlist(struct catalogue *catalogue, uint32_t place)
+{
+    const struct catalogue_bucket *bucket = &catalogue->places[place].bucket;
+    bool equal;
+    uint32_t rank = name_rank(catalogue, bucket->name, bucket->name_size, &equal);
+    if (equal)
+        return MSHM_CORRUPT;
+    memmove(catalogue->names + rank + 1, catalogue->names + rank,
+            (catalogue->living - rank) * sizeof(*catalogue->names));
+    catalogue->names[rank] = place;
+    catalogue->living++;
+    ids_insert(catalogue, place);
+    return MSHM_OK;
+}
+
+/* Replay meets dropped buckets that nobody can read any more; they make room when the places run out. While serving,
+ * catalogue_plan has seen a free place. MSHM_BUSY: pages are missing (tree_missing). */
+static int
+place_take(struct catalogue *catalogue, uint32_t *place)
+{
+    const mshm_pid *missing;
+    *place = place_find_free(catalogue);
+    while (*place == catalogue->capacity && catalogue->dropped > 0) {
+        if (catalogue_reap(catalogue, UINT64_MAX) && tree_missing(catalogue->tree, &missing) > 0)
+            return MSHM_BUSY;
+        *place = place_find_free(catalogue);
     }
-    return place;
+    return *place == catalogue->capacity ? MSHM_CORRUPT : MSHM_OK;
 }
 
 static int
@@ -388,17 +398,15 @@ apply_create(struct catalogue *catalogue, const struct mshm_op *op,
              const struct catalogue_record *record, mshm_timestamp timestamp)
 {
     bool equal;
-    uint32_t rank = name_rank(catalogue, mshm_op_key(op), op->key_size, &equal);
+    uint32_t place;
+    (void)name_rank(catalogue, mshm_op_key(op), op->key_size, &equal);
     if (equal || op->bucket < catalogue->next_id || op->bucket == UINT32_MAX)
         return MSHM_CORRUPT;
-    uint32_t place = place_take(catalogue);
-    if (place == catalogue->capacity)
-        return MSHM_CORRUPT;
     mshm_pid root;
-    int status = tree_bucket_create(catalogue->tree, op->bucket, record->page_size, &root);
-    if (status != MSHM_OK)
+    int status = place_take(catalogue, &place);
+    if (status != MSHM_OK || (status = tree_bucket_create(catalogue->tree, op->bucket,
+                                                          record->page_size, &root)) != MSHM_OK)
         return status;
-
     struct catalogue_bucket *bucket = &catalogue->places[place].bucket;
     *bucket = (struct catalogue_bucket){
         .id = op->bucket,
@@ -410,20 +418,11 @@ apply_create(struct catalogue *catalogue, const struct mshm_op *op,
     };
     memcpy(bucket->name, mshm_op_key(op), op->key_size);
     catalogue->places[place].state = PLACE_LIVING;
-    memmove(catalogue->names + rank + 1, catalogue->names + rank,
-            (catalogue->living - rank) * sizeof(*catalogue->names));
-    catalogue->names[rank] = place;
-    catalogue->living++;
+    status = catalogue_enlist(catalogue, place);
+    assert(status == MSHM_OK);
+    (void)status;
     catalogue->next_id = op->bucket + 1;
-    ids_insert(catalogue, place);
-
-    struct mshm_catalogue_entry *entry = &catalogue->entries[place];
-    AO_store(&entry->root, root);
-    AO_store(&entry->created, timestamp);
-    AO_store(&entry->dropped, 0);
-    entry_describe(entry, record);
-    AO_store_release(&entry->id,
-                     op->bucket); /* pairs with the load-acquire of a reader's look-up */
+    catalogue_show(catalogue, place);
     return MSHM_OK;
 }
 
@@ -468,7 +467,7 @@ catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op, mshm_time
     if (op->value_size != sizeof(record) || !catalogue_name_valid(mshm_op_key(op), op->key_size))
         return MSHM_CORRUPT;
     memcpy(&record, mshm_op_value(op), sizeof(record));
-    if (!record_valid(&record) || op->bucket == 0)
+    if (!catalogue_record_valid(&record) || op->bucket == 0)
         return MSHM_CORRUPT;
     switch (op->kind) {
     case MSHM_OP_BUCKET_CREATE:
@@ -513,4 +512,13 @@ bool
 catalogue_reap_pending(const struct catalogue *catalogue)
 {
     return catalogue->dropped > 0;
+}
+
+bool
+catalogue_leaving(const struct catalogue *catalogue)
+{
+    bool leaving = false;
+    for (uint32_t i = 0; i < catalogue->capacity && catalogue->dropped > 0 && !leaving; i++)
+        leaving = catalogue->places[i].state == PLACE_LEAVING;
+    return leaving;
 }

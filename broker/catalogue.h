@@ -55,17 +55,25 @@ uint32_t catalogue_inline_limit(const struct catalogue *catalogue,
  * MSHM_EXISTS, MSHM_NOT_FOUND, MSHM_INVALID, MSHM_LIMIT. Changes nothing. kind: MSHM_OP_BUCKET_*. */
 int catalogue_plan(const struct catalogue *catalogue, unsigned kind,
                    const struct mshm_bucket_message *request, void *op, uint64_t *size);
-/* Does a logged operation, now or at replay. MSHM_OK; MSHM_FULL (create: no frame); MSHM_CORRUPT (replay of nonsense). */
+/* Does a logged operation, now or at replay. MSHM_OK; MSHM_FULL (create: no frame); MSHM_CORRUPT (replay of nonsense);
+ * MSHM_BUSY (create, only at replay: all places are taken by dropped buckets, and pages of theirs have to be read
+ * first: tree_missing). */
 int catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op,
                     mshm_timestamp timestamp);
-/* Gives back trees of dropped buckets that no snapshot older than the drop can reach, a bounded part per call: true when
- * more is left. oldest: the oldest registered snapshot, or the horizon when there is none. */
+/* Gives back trees of dropped buckets that no snapshot older than the drop can reach, a bounded part per call: true
+ * when more is left, perhaps because pages have to be read first (tree_missing). oldest: the oldest registered snapshot,
+ * or the horizon when there is none. */
 bool catalogue_reap(struct catalogue *catalogue, mshm_timestamp oldest);
 /* A dropped bucket still waits for its last reader or its last page: call catalogue_reap again later. */
 bool catalogue_reap_pending(const struct catalogue *catalogue);
-/* Everything for a checkpoint, dropped buckets that still have pages and the next id included, and the tree's figures (tree_figures),
- * allocated with malloc; and back again into an empty catalogue (hostile bytes). MSHM_OK, MSHM_NO_MEMORY; load also MSHM_CORRUPT, MSHM_VERSION, MSHM_LIMIT. */
+/* A tree is half given back: what is left of it names pids that must not be given out (pages_hold_pids), not after a
+ * restart either. */
+bool catalogue_leaving(const struct catalogue *catalogue);
+/* Everything for a checkpoint, dropped buckets that still have pages and the next id included, and the tree's figures
+ * (tree_figures), allocated with malloc: layout in catalogue_format.h. MSHM_OK, MSHM_NO_MEMORY. */
 int catalogue_save(const struct catalogue *catalogue, void **bytes, uint64_t *size);
+/* Back again into an empty catalogue, the entries of the store and the tree's figures included (hostile bytes).
+ * MSHM_OK; MSHM_CORRUPT, MSHM_VERSION, MSHM_LIMIT (more buckets than places): the catalogue is of no use any more. */
 int catalogue_load(struct catalogue *catalogue, const void *bytes, uint64_t size);
 uint32_t catalogue_count(const struct catalogue *catalogue);
 /* Calls each(bucket) for every living bucket by name; a non-zero return stops. */

@@ -216,7 +216,11 @@ replay_once(struct recovery *recovery, const struct mshm_op *ops, uint64_t size,
     struct core *core = recovery->core;
     if (ops->kind < MSHM_OP_BUCKET_CREATE)
         return replay_operations(recovery, ops, size, count, timestamp);
-    return count == 1 ? catalogue_apply(core->catalogue, ops, timestamp) : MSHM_CORRUPT;
+    int status;
+    do
+        status = count == 1 ? catalogue_apply(core->catalogue, ops, timestamp) : MSHM_CORRUPT;
+    while (status == MSHM_BUSY && (status = replay_load(recovery)) == MSHM_OK);
+    return status;
 }
 
 /* Makes room: clean pages leave memory; when there are too few, what was replayed so far is written. */
