@@ -249,6 +249,7 @@ typedef struct mace_stat {
     uint64_t appends;             /* counter: versions appended to leaves */
     uint64_t consolidations;      /* counter: leaves rebuilt */
     uint64_t splits;              /* counter: pages split */
+    uint64_t merges;              /* counter: pages merged with their neighbours */
     uint64_t versions_pruned;     /* counter: versions dropped because no snapshot needs them */
     uint64_t snapshots_expired;   /* counter: snapshots expired */
     uint64_t revocations;         /* counter: reads overruled because they stayed open too long */
