@@ -53,8 +53,8 @@ void outcome_write_begin(struct outcome_writer *writer, uint8_t *to, uint32_t co
                          uint64_t sequence, uint64_t timestamp);
 void outcome_write_next(struct outcome_writer *writer, uint64_t sequence, uint64_t timestamp);
 
-/* Reading, hostile bytes: outcome_read_begin gives the first commit, outcome_read_next the next one; false: there is none. In
- * the end `good` tells whether all of it made sense; before that nothing may be built upon it. */
+/* Reading, hostile bytes: outcome_read_begin gives the first commit, outcome_read_next the next one; false: there is
+ * none. In the end `good` tells whether all of it made sense; before that nothing may be built upon it. */
 struct outcome_reader {
     const uint8_t *at, *end;
     uint64_t left; /* commits */
