@@ -337,13 +337,15 @@ wal_tell(const struct wal *wal, struct wal_position *position, uint32_t *chain)
     *chain = wal->chain;
 }
 
-/* Two steps: what stands in the log becomes durable, then a record says so. The second follows the first's completion. */
+/* Two steps: what stands in the log becomes durable, then a record says so. The second follows the first's completion.
+ * Commits that a checkpoint covers need no proof: whatever happens to their records, they are not read. */
 void
 wal_mark(struct wal *wal)
 {
     wal->mark_wanted = false;
     if (wal->failed || wal->gather->size > 0 || wal->flight.active || wal->left_syncing ||
-        wal->header_syncing || !wal_position_before(wal->marked, wal->commit_end))
+        wal->header_syncing || !wal_position_before(wal->marked, wal->commit_end) ||
+        !wal_position_before(wal->covered, wal->commit_end))
         return;
     if (wal_position_before(wal->durable, wal->commit_end)) {
         wal->mark_wanted = true;

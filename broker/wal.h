@@ -71,7 +71,8 @@ uint64_t wal_sync_request(struct wal *wal);
 uint64_t wal_synced(const struct wal *wal);
 /* Nothing staged, nothing in flight, no job under way. */
 bool wal_idle(const struct wal *wal);
-/* After idling for a moment: when records lie after the last durable mark, syncs and writes a mark-only record. */
+/* After idling for a moment: when commits lie behind the last durable mark and behind the newest checkpoint, syncs and
+ * writes a mark-only record. */
 void wal_mark(struct wal *wal);
 
 /* For a checkpoint: the position behind the newest finished record, staged ones included, and that record's checksum. */

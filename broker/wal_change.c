@@ -291,6 +291,8 @@ wal_release(struct wal *wal, struct wal_position position)
 {
     uint32_t gone = 0;
     assert(position.segment <= wal->current.number);
+    if (wal_position_before(wal->covered, position))
+        wal->covered = position;
     if (position.segment <= wal->released)
         return;
     wal->released = position.segment;

@@ -97,6 +97,8 @@ struct wal {
     struct wal_position marked;     /* the newest durable mark in the log */
     struct wal_position commit_end; /* behind the newest record that is not mark-only */
 
+    struct wal_position covered; /* by a checkpoint: everything before it */
+
     uint64_t bytes;         /* of records since the cut that recovery began with */
     struct wal_span *spans; /* this incarnation's segments, by number, released ones left out */
     uint32_t span_count, span_capacity;

@@ -499,6 +499,40 @@ START_TEST(bytes_since_the_cut_that_recovery_began_with_count_what_it_replayed)
 }
 END_TEST
 
+START_TEST(mark_is_written_only_behind_a_cut)
+{
+    commit(3, false);
+    checkpoint();
+    wal_mark(fixture.wal);
+    ck_assert(wal_idle(fixture.wal));
+    ck_assert_uint_eq(COUNT(log_writes), 0);
+    commit(1, false);
+    wal_mark(fixture.wal);
+    ck_assert(!wal_idle(fixture.wal));
+    ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
+    ck_assert_uint_eq(COUNT(log_writes), 1);
+    ck_assert_int_eq(fixture_restart(&fixture, true), MSHM_OK);
+    ck_assert_uint_eq(fixture.read_count, 1);
+}
+END_TEST
+
+/* A clean stop takes a checkpoint: the next life needs nothing of this one's log. */
+START_TEST(start_behind_a_last_checkpoint_removes_the_whole_former_log)
+{
+    commit_through(2);
+    commit(3, true);
+    checkpoint();
+    ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
+    wal_mark(fixture.wal);
+    ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
+    ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
+    ck_assert_int_eq(fixture_continue(&fixture), MSHM_OK);
+    ck_assert_int_eq(segments_on_disk(), 1);
+    ck_assert_int_eq(fixture_restart(&fixture, true), MSHM_OK);
+    ck_assert_uint_eq(fixture.end.next.timestamp, fixture.cut.timestamp);
+}
+END_TEST
+
 /* --- death --- */
 
 struct history {
@@ -647,6 +681,8 @@ main(void)
     tcase_add_test(tests, full_disk_while_recycling_is_survived);
     tcase_add_test(tests, bytes_since_a_position_are_counted_through_changes_of_segment);
     tcase_add_test(tests, bytes_since_the_cut_that_recovery_began_with_count_what_it_replayed);
+    tcase_add_test(tests, mark_is_written_only_behind_a_cut);
+    tcase_add_test(tests, start_behind_a_last_checkpoint_removes_the_whole_former_log);
     tcase_add_test(tests, death_at_any_call_of_a_recycled_log_keeps_what_was_acknowledged);
     tcase_add_test(tests, death_at_any_call_of_a_recovery_from_a_cut_changes_nothing);
     suite_add_tcase(suite, tests);
