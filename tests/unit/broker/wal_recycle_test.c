@@ -503,6 +503,7 @@ START_TEST(mark_is_written_only_behind_a_cut)
 {
     commit(3, false);
     checkpoint();
+    ck_assert_int_eq(fixture_settle(&fixture), MSHM_OK);
     wal_mark(fixture.wal);
     ck_assert(wal_idle(fixture.wal));
     ck_assert_uint_eq(COUNT(log_writes), 0);
