@@ -6,6 +6,7 @@
 #include "check.h"
 #include "mshm/ops.h"
 #include "mshm/status.h"
+#include "wal_lineage.h"
 #include "wal_segment.h"
 
 /* The buckets as of the record at hand. */
@@ -17,7 +18,6 @@ struct living {
 
 struct walk {
     struct check *check;
-    struct report *report;
     struct living *list;
     uint32_t count, capacity;
     uint32_t highest; /* bucket id so far: ids are never used again */
@@ -68,7 +68,7 @@ report_operation(const struct walk *walk, const struct wal_segment_header *segme
     char name[WAL_NAME_SIZE];
     wal_segment_name(name, segment->segment, "log");
     report_damagef(
-        walk->report,
+        walk->check->report,
         (struct finding){.file = name, .has_offset = true, .offset = end.offset - record->size},
         "commit %llu: %s", (unsigned long long)record->timestamp, text);
 }
@@ -123,15 +123,53 @@ take_record(void *argument, const struct wal_segment_header *segment,
     return status;
 }
 
-/* Looks once; findings go to a report of their own. */
+/* Nothing is ever written between a segment's header and its first record. */
 static int
-log_look(struct check *check, struct report *report, char *why, size_t why_size)
+segment_head_look(struct check *check, const struct wal_found *found)
+{
+    uint8_t head[WAL_RECORDS_AT] = {0};
+    struct env_file *file;
+    char name[WAL_NAME_SIZE];
+    wal_segment_name(name, found->number, "log");
+    int result = check->env.file_open(check->env.context, name, ENV_OPEN_EXISTING, &file);
+    if (result != 0)
+        return MSHM_OK; /* told by wal_read, or gone since */
+    check->env.file_read(check->env.context, file, 0, head, sizeof head);
+    check->env.file_close(check->env.context, file);
+    for (size_t at = sizeof found->header; at < sizeof head; at++) {
+        if (head[at] == 0)
+            continue;
+        report_damage(check->report,
+                      &(struct finding){
+                          .file = name,
+                          .has_offset = true,
+                          .offset = at,
+                          .text = "a byte that is not zero between the header and the records"});
+        break;
+    }
+    return MSHM_OK;
+}
+
+static int
+heads_look(struct check *check, const struct wal_from *from)
+{
+    struct wal_lineage lineage;
+    int status =
+        wal_lineage_init(&lineage, &check->env, check->manifest.database_id, from, NULL, 0);
+    for (uint32_t i = 0; i < lineage.line_count && status == MSHM_OK; i++)
+        status = segment_head_look(check, lineage.line[i]);
+    wal_lineage_fini(&lineage);
+    return status;
+}
+
+static int
+log_look(struct check *check, char *why, size_t why_size)
 {
     const struct manifest *manifest = &check->manifest;
     struct wal_from from = {.timestamp = manifest->cut.timestamp,
                             .chain = manifest->cut.chain,
                             .position = manifest->cut.position};
-    struct walk walk = {.check = check, .report = report};
+    struct walk walk = {.check = check};
     struct wal_end end = {0};
     int status = MSHM_OK;
     check->figures.log_records = check->figures.log_operations = 0;
@@ -145,10 +183,12 @@ log_look(struct check *check, struct report *report, char *why, size_t why_size)
     if (status == MSHM_OK)
         status = wal_read(&check->env, manifest->database_id, manifest->first_segment, &from,
                           take_record, &walk, &end, why, why_size);
+    if (status == MSHM_OK)
+        status = heads_look(check, &from);
     free(walk.list);
     check->figures.log_segments = end.segments;
     if (status == MSHM_OK && end.newest_incarnation > manifest->incarnation)
-        report_damage_text(report, "wal: the manifest is older than the log");
+        report_damage_text(check->report, "wal: the manifest is older than the log");
     return status;
 }
 
@@ -156,7 +196,7 @@ int
 check_log(struct check *check, char *why, size_t why_size)
 {
     char text[300] = "";
-    int status = log_look(check, check->report, text, sizeof text);
+    int status = log_look(check, text, sizeof text);
     if (status == MSHM_CORRUPT || status == MSHM_IO) {
         report_damage_text(check->report, text);
         return MSHM_OK;

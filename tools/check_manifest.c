@@ -35,17 +35,21 @@ all_zero(const uint8_t *bytes, size_t size)
     return true;
 }
 
-/* The mark area behind a record: the mark, or nothing yet. Its sectors reach the disk one by one. */
+/* The mark area behind a record. It is durable with the record that follows; before that, its sectors may be there or
+ * not. */
 static void
 mark_look(const struct walk *walk, const struct manifest *as_of)
 {
+    const struct manifest *manifest = &walk->check->manifest;
     uint8_t wanted[MANIFEST_MARK_SIZE], found[MANIFEST_MARK_SIZE] = {0};
+    uint64_t next = as_of->size + MANIFEST_MARK_AREA;
+    bool durable = next < manifest->size && next != manifest->unproven;
     manifest_mark_bytes(as_of, wanted);
     if (walk_read(walk, as_of->size, found, sizeof found) < 0)
         return;
     for (size_t at = 0; at < sizeof found; at += MANIFEST_SECTOR)
         if (memcmp(found + at, wanted + at, MANIFEST_SECTOR) != 0 &&
-            !all_zero(found + at, MANIFEST_SECTOR))
+            (durable || !all_zero(found + at, MANIFEST_SECTOR)))
             report_at(walk, as_of->size + at, "damaged mark of the record before");
 }
 

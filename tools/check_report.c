@@ -134,6 +134,8 @@ report_damage_text(struct report *report, const char *text)
         if (finding.text == offset && end != NULL)
             finding.text = end + 1 + strspn(end + 1, " ");
     }
+    if (offset == NULL && finding.file != NULL && strstr(text, "header") != NULL)
+        finding.has_offset = true; /* which stands at 0 */
     report_damage(report, &finding);
 }
 

@@ -1,5 +1,5 @@
 /* Names, options, and the life of buckets in the catalogue, through the log and back. */
-#include "catalogue.h"
+#include "catalogue_format.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -333,6 +333,248 @@ START_TEST(nonsense_in_the_log_is_corrupt)
 }
 END_TEST
 
+/* --- saving and loading --- */
+
+/* A second catalogue, as after a restart. It shares the tree, whose figures are put right again in the end. */
+static struct catalogue *copy;
+static struct mshm_catalogue_entry *copy_entries;
+static struct tree_figures figures_before;
+
+static void
+copy_create(uint64_t capacity)
+{
+    copy_entries = calloc(capacity, sizeof(*copy_entries));
+    ck_assert_ptr_nonnull(copy_entries);
+    ck_assert_int_eq(catalogue_create(&copy, fake.core->tree, copy_entries, capacity, 8192),
+                     MSHM_OK);
+    tree_figures(fake.core->tree, &figures_before);
+}
+
+static void
+copy_destroy(void)
+{
+    tree_figures_restore(fake.core->tree, &figures_before);
+    catalogue_destroy(copy);
+    free(copy_entries);
+}
+
+/* Loads from memory of exactly this size. */
+static int
+copy_load(const void *bytes, uint64_t size, uint64_t capacity)
+{
+    copy_create(capacity);
+    void *exact = malloc(size != 0 ? size : 1);
+    ck_assert_ptr_nonnull(exact);
+    memcpy(exact, bytes, size);
+    int status = catalogue_load(copy, exact, size);
+    free(exact);
+    return status;
+}
+
+static int
+load_status(const void *bytes, uint64_t size)
+{
+    int status = copy_load(bytes, size, MSHM_MAX_BUCKETS);
+    copy_destroy();
+    return status;
+}
+
+static int
+compare_bucket(const struct catalogue_bucket *bucket, void *argument)
+{
+    unsigned *count = argument;
+    const struct catalogue_bucket *found = catalogue_find(copy, bucket->name, bucket->name_size);
+    ck_assert_ptr_nonnull(found);
+    ck_assert_ptr_eq(found, catalogue_get(copy, bucket->id));
+    ck_assert_uint_eq(found->id, bucket->id);
+    ck_assert_uint_eq(found->root, bucket->root);
+    ck_assert_uint_eq(found->created, bucket->created);
+    ck_assert_uint_eq(found->dropped, 0);
+    ck_assert_mem_eq(&found->options, &bucket->options, sizeof(found->options));
+    ck_assert_mem_eq(&copy_entries[found->place], &fake.core->view.catalogue[bucket->place],
+                     sizeof(*copy_entries));
+    ++*count;
+    return 0;
+}
+
+START_TEST(saved_catalogue_is_loaded_again)
+{
+    char name[16];
+    void *bytes;
+    uint64_t size;
+    struct tree_figures after;
+    struct mshm_bucket_message options = {.inline_limit = 100, .page_size = 16384};
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof(name), "%.*s", 1 + i % 9, "bucket-of-names" + i % 6);
+        (void)create(name);
+    }
+    ck_assert_int_eq(bucket_do(MSHM_MESSAGE_BUCKET_CREATE, "z", &options), MSHM_OK);
+    ck_assert_int_eq(create("gone"), MSHM_OK);
+    ck_assert_int_eq(create("highest"), MSHM_OK);
+    uint32_t gone = id_of("gone"), highest = id_of("highest");
+    fake_begin(a, 0);
+    ck_assert_int_eq(drop("gone"), MSHM_OK);
+    ck_assert_int_eq(create("gone"), MSHM_OK); /* another one of this name */
+    ck_assert_int_eq(drop("highest"), MSHM_OK);
+    const struct mshm_catalogue_entry *entry = entry_of(gone);
+    ck_assert_ptr_nonnull(entry);
+    uint32_t next = id_of("gone") + 1;
+    ck_assert_int_eq(catalogue_save(fake.core->catalogue, &bytes, &size), MSHM_OK);
+    ck_assert_int_eq(copy_load(bytes, size, MSHM_MAX_BUCKETS), MSHM_OK);
+    unsigned count = 0;
+    catalogue_each(fake.core->catalogue, compare_bucket, &count);
+    ck_assert_uint_eq(count, catalogue_count(copy));
+    tree_figures(fake.core->tree, &after);
+    ck_assert_mem_eq(&after, &figures_before, sizeof(after));
+    /* Dropped ones are nobody's any more, but still there to be given back. */
+    ck_assert_ptr_null(catalogue_get(copy, gone));
+    ck_assert(catalogue_reap_pending(copy));
+    ck_assert(!catalogue_leaving(copy));
+    unsigned dropped = 0;
+    for (unsigned i = 0; i < MSHM_MAX_BUCKETS; i++)
+        if (copy_entries[i].id == gone || copy_entries[i].id == highest) {
+            ck_assert_uint_ne(copy_entries[i].dropped, 0);
+            dropped++;
+        }
+    ck_assert_uint_eq(dropped, 2);
+    /* Ids go on behind the highest that ever was. */
+    _Alignas(8) uint8_t op[512];
+    uint64_t op_size;
+    struct mshm_bucket_message request = {.name = "new", .name_size = 3};
+    ck_assert_int_eq(catalogue_plan(copy, MSHM_OP_BUCKET_CREATE, &request, op, &op_size), MSHM_OK);
+    ck_assert_uint_eq(((struct mshm_op *)op)->bucket, next);
+    copy_destroy();
+    ck_assert_int_eq(load_status(bytes, size), MSHM_OK);
+    ck_assert_int_eq(copy_load(bytes, size, count + 1), MSHM_LIMIT);
+    copy_destroy();
+    ck_assert_int_eq(copy_load(bytes, size, count + 2), MSHM_OK);
+    copy_destroy();
+    free(bytes);
+    fake_end(a, 0);
+}
+END_TEST
+
+START_TEST(bucket_that_is_half_given_back_is_loaded_as_such_and_not_shown)
+{
+    char key[16], value[2001];
+    void *bytes;
+    uint64_t size;
+    memset(value, 'v', sizeof(value) - 1);
+    value[sizeof(value) - 1] = 0;
+    ck_assert_int_eq(create("big"), MSHM_OK);
+    uint32_t id = id_of("big");
+    for (int i = 0; i < 1500; i++) { /* several hundred pages: more than one call gives back */
+        snprintf(key, sizeof(key), "%06d", i);
+        ck_assert_int_eq(fake_put(a, id, key, value), MSHM_OK);
+    }
+    fake_begin(a, 0);
+    ck_assert_int_eq(drop("big"), MSHM_OK);
+    ck_assert(!catalogue_leaving(fake.core->catalogue));
+    fake_end(a, 0);
+    ck_assert(catalogue_reap(fake.core->catalogue, UINT64_MAX));
+    ck_assert(catalogue_leaving(fake.core->catalogue));
+    ck_assert_int_eq(catalogue_save(fake.core->catalogue, &bytes, &size), MSHM_OK);
+    ck_assert_int_eq(copy_load(bytes, size, MSHM_MAX_BUCKETS), MSHM_OK);
+    ck_assert(catalogue_leaving(copy));
+    ck_assert(catalogue_reap_pending(copy));
+    for (unsigned i = 0; i < MSHM_MAX_BUCKETS; i++)
+        ck_assert_uint_ne(copy_entries[i].id, id);
+    copy_destroy();
+    while (catalogue_reap(fake.core->catalogue, UINT64_MAX))
+        continue;
+    ck_assert(!catalogue_leaving(fake.core->catalogue));
+    ck_assert(!catalogue_reap_pending(fake.core->catalogue));
+    free(bytes);
+}
+END_TEST
+
+/* A saved catalogue with buckets "default", "one" and "two". */
+static uint8_t *
+saved_sample(uint64_t *size)
+{
+    void *bytes;
+    ck_assert_int_eq(create("one"), MSHM_OK);
+    ck_assert_int_eq(create("two"), MSHM_OK);
+    ck_assert_int_eq(catalogue_save(fake.core->catalogue, &bytes, size), MSHM_OK);
+    return bytes;
+}
+
+START_TEST(each_truncation_is_damage_and_no_flipped_bit_crashes)
+{
+    uint64_t size, damage = 0;
+    uint8_t *bytes = saved_sample(&size);
+    for (uint64_t part = 0; part < size; part++)
+        ck_assert_int_eq(load_status(bytes, part), MSHM_CORRUPT);
+    for (uint64_t bit = 0; bit < size * 8; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        int status = load_status(bytes, size);
+        ck_assert(status == MSHM_OK || status == MSHM_CORRUPT || status == MSHM_VERSION);
+        damage += status != MSHM_OK;
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    ck_assert_uint_gt(damage, 1000);
+    ck_assert_int_eq(load_status(bytes, size), MSHM_OK);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(saved_nonsense_is_damage)
+{
+    uint64_t size;
+    uint8_t *bytes = saved_sample(&size);
+    uint64_t step = sizeof(struct catalogue_image) + 8;
+    struct catalogue_header *header = (void *)bytes;
+    struct catalogue_image *first = (void *)(header + 1),
+                           *second = (void *)((uint8_t *)first + step),
+                           *third = (void *)((uint8_t *)second + step);
+    struct catalogue_header header_kept = *header;
+    struct catalogue_image kept = *second;
+    uint8_t *name = (uint8_t *)(second + 1);
+    ck_assert_uint_eq(size, sizeof(*header) + 3 * step);
+    ck_assert_mem_eq(name, "one", 3);
+#define DAMAGE(change, undo)                                      \
+    do {                                                          \
+        change;                                                   \
+        ck_assert_int_eq(load_status(bytes, size), MSHM_CORRUPT); \
+        undo;                                                     \
+        ck_assert_int_eq(load_status(bytes, size), MSHM_OK);      \
+    } while (0)
+    DAMAGE(second->id = first->id, *second = kept);
+    DAMAGE(second->id = 0, *second = kept);
+    DAMAGE(second->id = header->next_id, *second = kept);
+    DAMAGE(second->root = third->root, *second = kept);
+    DAMAGE(second->root = 0, *second = kept);
+    DAMAGE(second->root = (uint32_t)MSHM_MAX_PIDS, *second = kept);
+    DAMAGE(second->state = 0, *second = kept);
+    DAMAGE(second->state = CATALOGUE_LEAVING + 1, *second = kept);
+    DAMAGE(second->state = CATALOGUE_DROPPED, *second = kept);
+    DAMAGE(second->dropped = 100, *second = kept);
+    DAMAGE(second->created = 0, *second = kept);
+    DAMAGE((second->state = CATALOGUE_LEAVING, second->dropped = second->created), *second = kept);
+    DAMAGE(second->options.version = 2, *second = kept);
+    DAMAGE(second->options.page_size = 5000, *second = kept);
+    DAMAGE(second->name_size = 0, *second = kept);
+    DAMAGE(second->name_size = 9, *second = kept);
+    DAMAGE(second->name_size = UINT32_MAX, *second = kept);
+    DAMAGE(name[1] = 0, name[1] = 'n');
+    DAMAGE(memcpy(name, "two", 3), memcpy(name, "one", 3));
+    DAMAGE(header->count = 2, *header = header_kept);
+    DAMAGE(header->count = UINT32_MAX, *header = header_kept);
+    DAMAGE(header->next_id = 0, *header = header_kept);
+    DAMAGE(header->pages_leaf = UINT64_MAX, *header = header_kept);
+    DAMAGE(header->height = 1000, *header = header_kept);
+    DAMAGE(header->magic++, *header = header_kept);
+#undef DAMAGE
+    header->version++;
+    ck_assert_int_eq(load_status(bytes, size), MSHM_VERSION);
+    *header = header_kept;
+    second->state = CATALOGUE_DROPPED;
+    second->dropped = second->created + 1;
+    ck_assert_int_eq(load_status(bytes, size), MSHM_OK);
+    free(bytes);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -351,6 +593,10 @@ main(void)
     tcase_add_test(tcase, frames_of_a_dropped_bucket_come_back);
     tcase_add_test(tcase, buckets_are_limited_and_listed_by_name);
     tcase_add_test(tcase, nonsense_in_the_log_is_corrupt);
+    tcase_add_test(tcase, saved_catalogue_is_loaded_again);
+    tcase_add_test(tcase, bucket_that_is_half_given_back_is_loaded_as_such_and_not_shown);
+    tcase_add_test(tcase, each_truncation_is_damage_and_no_flipped_bit_crashes);
+    tcase_add_test(tcase, saved_nonsense_is_damage);
     Suite *suite = suite_create("catalogue");
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
