@@ -339,6 +339,8 @@ connection_malformed(struct connection *connection, const char *what)
 {
     events_print(ENV_LOG_WARNING, "process %d of user %u is cut off: %s", (int)connection->peer.pid,
                  (unsigned)connection->peer.uid, what);
+    if (connection->state == CONNECTION_ATTACHED)
+        core_session_cut(connection->server->core, connection->session);
     connection_end(connection);
 }
 

@@ -297,6 +297,15 @@ control_retry(struct core *core)
     return true;
 }
 
+void
+core_session_cut(struct core *core, struct session *session)
+{
+    if (session->state != SESSION_LIVE)
+        return; /* it is counted already */
+    mshm_counter_add(&core->figures->counters.sessions_ended_invalid, 1);
+    core_session_end(core, session, true); /* what it has published is taken in as if it had died */
+}
+
 int
 core_control(struct core *core, struct session *session, const void *message, size_t size)
 {

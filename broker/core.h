@@ -67,8 +67,11 @@ void core_session_doorbell(struct core *core, struct session *session);
  * are answered, then env.session_free(handle), from core_step only. May be called again for a session that is ending, also
  * for one that the core ends itself (a malformed request, BYE): until env.session_free the pointer is good. */
 void core_session_end(struct core *core, struct session *session, bool orderly);
+/* The same for a client that is cut off because of what it sent over its socket: it counts as ended for a malformed
+ * request, not as dead. */
+void core_session_cut(struct core *core, struct session *session);
 /* A control message arrived (size bytes, hostile). Answered through env.reply, now or later. Returns MSHM_OK or
- * MSHM_INVALID (the host ends the session). HELLO is the host's business. */
+ * MSHM_INVALID (the host cuts the session off). HELLO is the host's business. */
 int core_control(struct core *core, struct session *session, const void *message, size_t size);
 
 /* Orderly stop: no new commits are taken in once core_stop was called and rings were drained; true from core_stopped

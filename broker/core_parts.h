@@ -49,6 +49,7 @@ struct core {
         committed_ns;     /* last turn with a commit: after idling for a moment the log is marked */
     uint64_t started_ns;  /* when serving began */
     uint64_t expiry_ns;   /* when the next snapshot may be too old; UINT64_MAX = none */
+    uint64_t looked_ns;   /* when snapshots were last looked at for their age */
     uint64_t stop_ticket; /* of the sync that an orderly stop waits for */
     unsigned stop_stage;
     bool cache_short; /* replay did not fit into the cache */

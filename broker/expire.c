@@ -13,6 +13,9 @@
 #include "sessions.h"
 
 enum { PRUNE_LEAVES = 32 /* rebuilt per call */ };
+static const uint64_t tell_age_ns = UINT64_C(1000000000);    /* of a snapshot worth a line */
+static const uint64_t tell_pause_ns = UINT64_C(60000000000); /* between two lines on one session */
+static const uint64_t look_pause_ns = UINT64_C(250000000);   /* between two looks at all lanes */
 
 /* Marks one lane if it still holds `snapshot`. */
 static bool
@@ -106,6 +109,48 @@ expire_due_ns(const struct core *core)
     return due;
 }
 
+/* The oldest snapshot that makes the broker keep versions; NULL: none. */
+static const struct lane_watch *
+oldest_watch(const struct core *core, const struct session *session)
+{
+    const struct lane_watch *oldest = NULL;
+    for (uint32_t lane = 0; lane < session->lanes_high; lane++) {
+        const struct lane_watch *watch = &session->watch[lane];
+        if (watch->since_ns == 0 || watch->snapshot == 0 || watch->snapshot <= watch->expired ||
+            watch->snapshot >= core->snapshots.horizon)
+            continue;
+        if (oldest == NULL || watch->since_ns < oldest->since_ns)
+            oldest = watch;
+    }
+    return oldest;
+}
+
+/* Says in the log of events who has held an old snapshot for a second, so that a stopped client is found before its
+ * snapshot costs anybody anything. Seldom, so that no client can fill the log. */
+static void
+old_tell(struct core *core)
+{
+    if (core->now_ns - core->looked_ns < look_pause_ns)
+        return;
+    core->looked_ns = core->now_ns;
+    for (uint32_t i = 0; i < core->sessions->count; i++) {
+        struct session *session = core->sessions->table[i];
+        if (session->state != SESSION_LIVE ||
+            (session->told_ns != 0 && core->now_ns - session->told_ns < tell_pause_ns))
+            continue;
+        const struct lane_watch *oldest = oldest_watch(core, session);
+        if (oldest == NULL || core->now_ns - oldest->since_ns < tell_age_ns)
+            continue;
+        char line[160];
+        snprintf(line, sizeof(line), "session %llu (pid %llu): snapshot %llu is held for %.1f s",
+                 (unsigned long long)session->number, (unsigned long long)session->pid,
+                 (unsigned long long)oldest->snapshot,
+                 (double)(core->now_ns - oldest->since_ns) / 1e9);
+        core->env->log(core->env->context, ENV_LOG_INFO, line);
+        session->told_ns = core->now_ns;
+    }
+}
+
 /* The costliest snapshot goes; the next one only after pruning has shown what that gave back. */
 static bool
 history_expire(struct core *core)
@@ -123,6 +168,7 @@ history_expire(struct core *core)
 bool
 expire_run(struct core *core)
 {
+    old_tell(core);
     bool aged = aged_expire(core);
     bool costly = history_expire(core);
     if (aged || costly) {

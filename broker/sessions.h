@@ -59,6 +59,7 @@ struct session {
     void *handle;
     uint64_t number, uid, pid, attached_ns;
     uint64_t commits, conflicts;
+    uint64_t told_ns; /* when the log of events last named it for an old snapshot; 0 = never */
     struct control control;
     uint64_t checkpoint; /* that the control request waits for */
     struct lane_watch watch[MSHM_MAX_LANES];

@@ -383,6 +383,15 @@ current_retire(struct mace *db)
         attachment_release(attachment);
 }
 
+/* Closes sessions that lost their last user inside a signal handler, which could not take the lock. Under mace->lock. */
+static void
+attachments_sweep(struct mace *db)
+{
+    for (struct mlib_attachment *at = db->attachments; at != NULL; at = at->next)
+        if (!at->released && AO_load(&at->references) == 0)
+            attachment_release(at);
+}
+
 int
 mlib_attachment_get(struct mace *db, struct mlib_attachment **out)
 {
@@ -396,11 +405,14 @@ mlib_attachment_get(struct mace *db, struct mlib_attachment **out)
     if (attachment != NULL)
         mlib_attachment_put(attachment);
 
-    int status = MSHM_OK;
+    int status = mlib_section_enter(db);
+    if (status != MSHM_OK)
+        return status;
     pthread_mutex_lock(&db->lock);
     attachment = (struct mlib_attachment *)(uintptr_t)AO_load(&db->current);
     if (attachment == NULL || mlib_attachment_lost(attachment)) {
         current_retire(db);
+        attachments_sweep(db);
         status = attach_until(db, &attachment);
         if (status == MSHM_OK) {
             attachment->next = db->attachments;
@@ -413,6 +425,7 @@ mlib_attachment_get(struct mace *db, struct mlib_attachment **out)
         *out = attachment;
     }
     pthread_mutex_unlock(&db->lock);
+    mlib_section_leave();
     return status;
 }
 
@@ -431,12 +444,15 @@ mlib_attachment_put(struct mlib_attachment *attachment)
     if (AO_fetch_and_sub1_full(&attachment->references) != 1)
         return;
     /* The count can rise from zero and fall again while somebody looks at a stale `current`; only the first fall after
-     * retirement releases. */
+     * retirement releases. A signal handler leaves it to attachments_sweep. */
+    if (mlib_section_enter(db) != MSHM_OK)
+        return;
     pthread_mutex_lock(&db->lock);
     if (AO_load(&attachment->references) == 0 &&
         AO_load(&db->current) != (AO_t)(uintptr_t)attachment)
         attachment_release(attachment);
     pthread_mutex_unlock(&db->lock);
+    mlib_section_leave();
 }
 
 void

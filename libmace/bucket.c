@@ -72,17 +72,21 @@ bucket_request(mace *db, struct mshm_bucket_message *message, bool change)
 static int
 handle_create(mace *db, const struct mshm_bucket_message *reply, mace_bucket **out)
 {
+    int status = mlib_section_enter(db);
+    if (status != MACE_OK)
+        return status;
     struct mace_bucket *bucket = calloc(1, sizeof *bucket);
-    if (bucket == NULL)
-        return MACE_NO_MEMORY;
-    bucket->mace = db;
-    bucket->id = (uint32_t)reply->id;
-    pthread_mutex_lock(&db->lock);
-    bucket->next = db->buckets;
-    db->buckets = bucket;
-    pthread_mutex_unlock(&db->lock);
-    *out = bucket;
-    return MACE_OK;
+    if (bucket != NULL) {
+        bucket->mace = db;
+        bucket->id = (uint32_t)reply->id;
+        pthread_mutex_lock(&db->lock);
+        bucket->next = db->buckets;
+        db->buckets = bucket;
+        pthread_mutex_unlock(&db->lock);
+        *out = bucket;
+    }
+    mlib_section_leave();
+    return bucket != NULL ? MACE_OK : MACE_NO_MEMORY;
 }
 
 int
@@ -125,6 +129,8 @@ mace_bucket_close(mace_bucket *bucket)
     if (bucket == NULL || mlib_forked(bucket->mace))
         return; /* in a forked child the list may have been half-changed: mace_close frees it */
     struct mace *db = bucket->mace;
+    if (mlib_section_enter(db) != MACE_OK)
+        return; /* in a signal handler: the same */
     pthread_mutex_lock(&db->lock);
     struct mace_bucket **link = &db->buckets;
     while (*link != NULL && *link != bucket)
@@ -133,6 +139,7 @@ mace_bucket_close(mace_bucket *bucket)
         *link = bucket->next;
     pthread_mutex_unlock(&db->lock);
     free(bucket);
+    mlib_section_leave();
 }
 
 int

@@ -177,7 +177,7 @@ attachment_current(struct mace *db, const mace_ticket *ticket)
 }
 
 /* The same among all. A released one has no session any more, only the outcomes that were kept: *live is false, and there
- * is no reference. */
+ * is no reference. NULL also in a signal handler that may not look. */
 static struct mlib_attachment *
 attachment_find(struct mace *db, const mace_ticket *ticket, bool *live)
 {
@@ -185,6 +185,8 @@ attachment_find(struct mace *db, const mace_ticket *ticket, bool *live)
     struct mlib_attachment *attachment = attachment_current(db, ticket);
     if (attachment != NULL)
         return attachment;
+    if (mlib_section_enter(db) != MACE_OK)
+        return NULL;
     pthread_mutex_lock(&db->lock);
     attachment = db->attachments;
     while (attachment != NULL && !attachment_is(attachment, ticket))
@@ -195,6 +197,7 @@ attachment_find(struct mace *db, const mace_ticket *ticket, bool *live)
             mlib_attachment_hold(attachment);
     }
     pthread_mutex_unlock(&db->lock);
+    mlib_section_leave();
     return attachment;
 }
 

@@ -76,11 +76,15 @@ mlib_control(struct mlib_attachment *attachment, struct mshm_message *request,
     request->version = MSHM_LAYOUT_VERSION;
     request->status = 0;
     uint16_t kind = request->kind; /* reply may be the request's own memory */
+    int refused = mlib_section_enter(attachment->mace);
+    if (refused != MACE_OK)
+        return refused;
     pthread_mutex_lock(&attachment->control_lock);
     int status = control_send(attachment, request);
     if (status == MSHM_OK)
         status = control_receive(attachment, reply, capacity);
     pthread_mutex_unlock(&attachment->control_lock);
+    mlib_section_leave();
     if (status != MSHM_OK)
         return status;
     if (reply->kind != kind || reply->status > 0)

@@ -25,30 +25,41 @@ cursor_reset(struct mace_cursor *cursor)
     cursor->key_size = 0;
 }
 
-static struct mace_cursor *
-cursor_create(struct mace_txn *txn)
+static int
+cursor_create(struct mace_txn *txn, struct mace_cursor **out)
 {
     void *memory;
     struct mace_cursor *cursor = txn->idle;
     if (cursor != NULL) {
-        txn->idle = NULL;
-        return cursor;
+        txn->idle = cursor->next;
+        *out = cursor;
+        return MACE_OK;
     }
+    int status = mlib_section_enter(txn->mace);
+    if (status != MACE_OK)
+        return status;
     if (posix_memalign(&memory, MSHM_LINE, sizeof *cursor) != 0)
-        return NULL;
+        status = MACE_NO_MEMORY;
+    mlib_section_leave();
+    if (status != MACE_OK)
+        return status;
     /* The copy and the iterator are written before they are read; the rest begins as zeros. */
     memset(memory, 0, offsetof(struct mace_cursor, key));
-    return memory;
+    *out = memory;
+    return MACE_OK;
 }
 
-/* Keeps the memory for the next cursor of this lane, one of them. */
+/* Keeps the memory for the next cursor of this lane: of one of them, unless it may not be freed here. */
 static void
 cursor_retire(struct mace_txn *txn, struct mace_cursor *cursor)
 {
-    if (txn->idle == NULL)
+    if (txn->idle == NULL || mlib_section_enter(txn->mace) != MACE_OK) {
+        cursor->next = txn->idle;
         txn->idle = cursor;
-    else
+    } else {
         cursor_free(cursor);
+        mlib_section_leave();
+    }
 }
 
 int
@@ -59,9 +70,10 @@ mace_cursor_open(mace_txn *txn, mace_bucket *bucket, const mace_range *range, ma
     int status = mlib_txn_enter(txn, bucket);
     if (status != MACE_OK)
         return status;
-    struct mace_cursor *made = cursor_create(txn);
-    if (made == NULL)
-        return MACE_NO_MEMORY;
+    struct mace_cursor *made;
+    status = cursor_create(txn, &made);
+    if (status != MACE_OK)
+        return status;
     status = mlib_range_set(&made->range, range);
     if (status != MACE_OK) {
         cursor_retire(txn, made);
@@ -111,8 +123,11 @@ mlib_cursors_renew(struct mace_txn *txn)
 void
 mlib_cursors_fini(struct mace_txn *txn)
 {
-    cursor_free(txn->idle);
-    txn->idle = NULL;
+    while (txn->idle != NULL) {
+        struct mace_cursor *cursor = txn->idle;
+        txn->idle = cursor->next;
+        cursor_free(cursor);
+    }
 }
 
 /* ----------------------------------------------------------------------------------------------------- moves */

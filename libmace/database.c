@@ -69,7 +69,7 @@ path_status(int error)
     }
 }
 
-/* The absolute path of a directory that need not exist yet, as malloc'd memory. */
+/* The absolute path of a directory that need not exist yet, as malloc'd memory; NULL on failure. */
 static int
 path_resolve(const char *path, char **out, bool *exists)
 {
@@ -80,8 +80,10 @@ path_resolve(const char *path, char **out, bool *exists)
         int status = stat(*out, &state) != 0   ? path_status(errno)
                      : !S_ISDIR(state.st_mode) ? MACE_INVALID
                                                : MACE_OK;
-        if (status != MACE_OK)
+        if (status != MACE_OK) {
             free(*out);
+            *out = NULL;
+        }
         return status;
     }
     if (errno != ENOENT)
@@ -102,8 +104,10 @@ path_resolve(const char *path, char **out, bool *exists)
     if (status != MACE_OK)
         return status;
     if (asprintf(out, "%s%s%.*s", resolved, strcmp(resolved, "/") == 0 ? "" : "/",
-                 (int)(size - name), path + name) < 0)
+                 (int)(size - name), path + name) < 0) {
+        *out = NULL;
         status = MACE_NO_MEMORY;
+    }
     free(resolved);
     return status;
 }
@@ -170,11 +174,61 @@ fork_page_create(AO_t **out)
 static void
 mace_free(struct mace *db)
 {
+    if (db == NULL)
+        return;
     if (db->fork_page != NULL)
         munmap(db->fork_page, 4096);
     free(db->broker_path);
     free(db->path);
     free(db);
+}
+
+/* A handle that is not attached yet. *made: as directory_prepare. Inside a section. */
+static int
+mace_create(const char *path, const mace_options *options, struct mace **db, bool *made)
+{
+    struct mace *self = calloc(1, sizeof *self);
+    if (self == NULL)
+        return MACE_NO_MEMORY;
+    bool exists;
+    self->options = *options;
+    self->options.broker_path = NULL;
+    self->cpus = cpus_count();
+    int status = path_resolve(path, &self->path, &exists);
+    if (status == MACE_OK && options->broker_path != NULL) {
+        self->broker_path = strdup(options->broker_path);
+        status = self->broker_path == NULL ? MACE_NO_MEMORY : MACE_OK;
+    }
+    if (status == MACE_OK)
+        status = fork_page_create(&self->fork_page);
+    if (status == MACE_OK)
+        status = directory_prepare(self, exists, made);
+    if (status == MACE_OK) {
+        pthread_mutex_init(&self->lock, NULL);
+        *db = self;
+    } else {
+        mace_free(self);
+    }
+    return status;
+}
+
+static int
+mace_attach(struct mace *db, bool made)
+{
+    struct mlib_attachment *attachment;
+    int status = mlib_attachment_get(db, &attachment);
+    if (status == MACE_OK) {
+        mlib_attachment_put(attachment);
+        return MACE_OK;
+    }
+    (void)mlib_section_enter(
+        NULL); /* succeeds: this thread was in one a moment ago, and has left it */
+    if (made)
+        (void)rmdir(db->path);
+    pthread_mutex_destroy(&db->lock);
+    mace_free(db);
+    mlib_section_leave();
+    return status;
 }
 
 int
@@ -190,42 +244,17 @@ mace_open(const char *path, const mace_options *options, mace **db)
     int status = options_check(options);
     if (status != MACE_OK)
         return status;
-    struct mace *self = calloc(1, sizeof *self);
-    if (self == NULL)
-        return MACE_NO_MEMORY;
-    bool exists, made = false;
-    self->options = *options;
-    self->options.broker_path = NULL;
-    self->cpus = cpus_count();
-    status = path_resolve(path, &self->path, &exists);
-    if (status != MACE_OK) {
-        free(self);
-        return status;
-    }
-    if (options->broker_path != NULL) {
-        self->broker_path = strdup(options->broker_path);
-        status = self->broker_path == NULL ? MACE_NO_MEMORY : MACE_OK;
-    }
-    if (status == MACE_OK)
-        status = fork_page_create(&self->fork_page);
-    if (status == MACE_OK)
-        status = directory_prepare(self, exists, &made);
+    struct mace *self = NULL;
+    bool made = false;
+    status = mlib_section_enter(NULL);
     if (status != MACE_OK)
-        goto fail;
-    pthread_mutex_init(&self->lock, NULL);
-    struct mlib_attachment *attachment;
-    status = mlib_attachment_get(self, &attachment);
-    if (status != MACE_OK) {
-        pthread_mutex_destroy(&self->lock);
-        goto fail;
-    }
-    mlib_attachment_put(attachment);
-    *db = self;
-    return MACE_OK;
-fail:
-    if (made)
-        (void)rmdir(self->path);
-    mace_free(self);
+        return status;
+    status = mace_create(path, options, &self, &made);
+    mlib_section_leave();
+    if (status == MACE_OK)
+        status = mace_attach(self, made);
+    if (status == MACE_OK)
+        *db = self;
     return status;
 }
 
@@ -257,11 +286,16 @@ mace_close(mace *db)
     if (db == NULL)
         return;
     bool forked = mlib_forked(db);
+    /* A longjmp out of a call left its section, and perhaps locks, behind: nobody waits for these here. The section ends
+     * last, so that what needs a lock is left undone; the connections are closed all the same. */
+    bool left_inside = mlib_section_is(db);
     transactions_abandon(db);
     if (!forked) {
         goodbye_say(db);
         AO_store(&db->current, 0);
     }
+    if (left_inside)
+        mlib_section_leave();
     mlib_attachments_close(db, forked);
     while (db->buckets != NULL) {
         struct mace_bucket *bucket = db->buckets;

@@ -37,7 +37,7 @@ struct mlib_outcome {
  * wait, always taken after mace->lock. It reports a relock by its own thread (a call from a signal handler).
  * places[] says who takes the answer of the request in that place of the ring: written under publish_lock, and by the
  * waiting thread (MLIB_PLACE_WAITED to MLIB_PLACE_TAKEN) without it.
- * control_lock guards the socket; held for one request and its reply.
+ * control_lock guards the socket; held for one request and its reply, inside a section.
  */
 struct mlib_attachment {
     struct mace *mace;
@@ -95,7 +95,7 @@ struct mace {
     char *broker_path;
     AO_t *fork_page; /* MADV_WIPEONFORK: its first word is 1 here and 0 in a forked child */
     unsigned cpus;
-    pthread_mutex_t lock; /* current, attachments, buckets */
+    pthread_mutex_t lock; /* current, attachments, buckets; taken inside a section only */
     AO_t
         current; /* struct mlib_attachment *, 0: attach at the next call; stored under lock, loaded by any thread */
     struct mlib_attachment *attachments;
@@ -110,8 +110,17 @@ mlib_forked(const struct mace *db)
     return AO_load(db->fork_page) == 0;
 }
 
+/* section.c: before a thread takes `lock` or `control_lock` or asks for memory, and after it. MACE_INVALID: it is inside
+ * a section already, so this call comes from a signal handler (or a longjmp has left the section). Sections do not nest.
+ * db: the handle that is used, NULL where memory is all that is asked for. Until the end the thread is not cancelled. */
+int mlib_section_enter(const struct mace *db);
+void mlib_section_leave(void);
+/* True when this thread is in a section of this handle, or in one without a handle. */
+bool mlib_section_is(const struct mace *db);
+
 /* attach.c: the current attachment, with a reference, attaching again (and starting a broker when allowed) when there
- * is none or its broker is gone. Any thread; may block up to connect_timeout_ms. Codes as mace_open. */
+ * is none or its broker is gone. Any thread; may block up to connect_timeout_ms. Codes as mace_open, and MACE_INVALID
+ * from a signal handler that interrupted a section when it would have to attach. */
 int mlib_attachment_get(struct mace *db, struct mlib_attachment **attachment);
 /* One more reference on an attachment that is held. */
 void mlib_attachment_hold(struct mlib_attachment *attachment);
@@ -130,7 +139,8 @@ void mlib_doorbell(struct mlib_attachment *attachment);
 int mlib_arena_grow(struct mlib_attachment *attachment, uint64_t size);
 
 /* control.c: sends `request` (head.kind and size set by the caller) and receives its reply into `reply` (capacity bytes).
- * The reply's status is returned; MACE_BROKER_LOST when the connection ended. */
+ * The reply's status is returned; MACE_BROKER_LOST when the connection ended; MACE_INVALID from a signal handler that
+ * interrupted a section. */
 int mlib_control(struct mlib_attachment *attachment, struct mshm_message *request,
                  struct mshm_message *reply, size_t capacity);
 

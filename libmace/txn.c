@@ -28,10 +28,15 @@ txn_acquire(struct mlib_attachment *attachment, struct mace_txn **out)
         return status;
     struct mace_txn *txn = attachment->lane_cache[index];
     if (txn == NULL) {
-        txn = calloc(1, sizeof *txn);
-        if (txn == NULL) {
+        status = mlib_section_enter(attachment->mace);
+        if (status == MACE_OK) {
+            txn = calloc(1, sizeof *txn);
+            mlib_section_leave();
+            status = txn == NULL ? MACE_NO_MEMORY : MACE_OK;
+        }
+        if (status != MACE_OK) {
             mlib_lane_give(attachment, index);
-            return MACE_NO_MEMORY;
+            return status;
         }
         attachment->lane_cache[index] = txn;
         txn->mace = attachment->mace;
@@ -232,11 +237,15 @@ mlib_buffer_reserve(struct mlib_buffer *buffer, size_t used, size_t size)
     size_t capacity = buffer->capacity * 2 > size ? buffer->capacity * 2 : size;
     if (capacity < 1024)
         capacity = 1024;
+    int status = mlib_section_enter(NULL);
+    if (status != MACE_OK)
+        return status;
     uint8_t *data = used == 0 ? malloc(capacity) : realloc(buffer->data, capacity);
+    if (data != NULL && used == 0)
+        free(buffer->data);
+    mlib_section_leave();
     if (data == NULL)
         return MACE_NO_MEMORY;
-    if (used == 0)
-        free(buffer->data);
     buffer->data = data;
     buffer->capacity = capacity;
     return MACE_OK;

@@ -31,7 +31,8 @@ struct mace_txn {
         spare; /* filled by mace_get_many while its keys may still point into `value` */
     struct mlib_writeset writes;
     struct mace_cursor *cursors; /* open ones */
-    struct mace_cursor *idle;    /* a closed one, kept for the next mace_cursor_open; may be NULL */
+    struct mace_cursor *idle;    /* closed ones, kept for the next mace_cursor_open: one, or as
+                                    many as a signal handler could not free */
 };
 
 /* Ends a transaction: cursors, slices and writes are gone, the lane is given back (sequence 0), or left registered until
@@ -63,7 +64,8 @@ mlib_key_check(const void *key, size_t key_size)
     return key_size > MSHM_MAX_KEY ? MACE_TOO_BIG : MACE_INVALID;
 }
 
-/* Makes a buffer hold `size` bytes; the first `used` ones are kept. MACE_NO_MEMORY: unchanged. */
+/* Makes a buffer hold `size` bytes; the first `used` ones are kept. MACE_NO_MEMORY, or MACE_INVALID from a signal handler
+ * inside a section: unchanged. */
 int mlib_buffer_reserve(struct mlib_buffer *buffer, size_t used, size_t size);
 
 /* The transaction's own write of a key in txn->tree's bucket, or NULL. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mlib.h"
 #include "mshm/page.h"
 #include "writeset.h"
 
@@ -32,7 +33,11 @@ memory_reserve(struct mlib_writeset *set, size_t size)
         capacity = CHUNK_LARGEST;
     if (capacity < size)
         capacity = size;
+    int status = mlib_section_enter(NULL);
+    if (status != MSHM_OK)
+        return status;
     chunk = malloc(sizeof *chunk + capacity);
+    mlib_section_leave();
     if (chunk == NULL)
         return MSHM_NO_MEMORY;
     *chunk = (struct mlib_chunk){.next = set->chunks, .size = capacity};
@@ -50,23 +55,36 @@ memory_take(struct mlib_writeset *set, size_t size)
     return taken;
 }
 
-/* Frees all chunks but the largest one that may be kept. */
-void
-mlib_writeset_clear(struct mlib_writeset *set)
+/* Frees all chunks but the largest one that may be kept, and returns that. */
+static struct mlib_chunk *
+chunks_free(struct mlib_chunk *chunk)
 {
     struct mlib_chunk *kept = NULL;
-    for (struct mlib_chunk *chunk = set->chunks, *next; chunk != NULL; chunk = next) {
+    for (struct mlib_chunk *next; chunk != NULL; chunk = next) {
         next = chunk->next;
         if (kept == NULL && chunk->size <= CHUNK_KEPT)
             kept = chunk;
         else
             free(chunk);
     }
-    if (kept != NULL) {
+    if (kept != NULL)
         kept->next = NULL;
-        kept->used = 0;
+    return kept;
+}
+
+/* One chunk stays. A signal handler that may not free leaves them all, to be freed with the next write set. */
+void
+mlib_writeset_clear(struct mlib_writeset *set)
+{
+    struct mlib_chunk *chunks = set->chunks;
+    bool spare = chunks != NULL && (chunks->next != NULL || chunks->size > CHUNK_KEPT);
+    if (spare && mlib_section_enter(NULL) == MSHM_OK) {
+        chunks = chunks_free(chunks);
+        mlib_section_leave();
     }
-    *set = (struct mlib_writeset){.chunks = kept};
+    if (chunks != NULL)
+        chunks->used = 0;
+    *set = (struct mlib_writeset){.chunks = chunks};
 }
 
 void

@@ -22,6 +22,12 @@ bucket_upper(unsigned bucket)
     return ((uint64_t)(bucket % 4 + 5) << (bucket / 4 - 1)) - 1;
 }
 
+uint64_t
+mshm_histogram_bound(unsigned bucket)
+{
+    return bucket + 1 < MSHM_HISTOGRAM_BUCKETS ? bucket_upper(bucket) : UINT64_MAX;
+}
+
 void
 mshm_histogram_add(struct mshm_histogram *histogram, uint64_t value)
 {

@@ -107,6 +107,45 @@ bucket_append(const char *name, void *argument)
     return json_array_append_new(argument, json_string(name));
 }
 
+/* Buckets that hold nothing are left out, of both views. */
+static int
+histogram_print(const mace_histogram *histogram, void *argument)
+{
+    (void)argument;
+    printf("%s: %s (%s), %" PRIu64 " values\n", histogram->name, histogram->text, histogram->unit,
+           histogram->count);
+    for (unsigned i = 0; i < histogram->buckets; i++) {
+        if (histogram->counts[i] == 0)
+            continue;
+        if (histogram->bounds[i] == UINT64_MAX)
+            printf("  %18s %12" PRIu64 "\n", "above", histogram->counts[i]);
+        else
+            printf("  <= %15" PRIu64 " %12" PRIu64 "\n", histogram->bounds[i],
+                   histogram->counts[i]);
+    }
+    return 0;
+}
+
+static int
+histogram_append(const mace_histogram *histogram, void *argument)
+{
+    json_t *buckets = json_array();
+    for (unsigned i = 0; i < histogram->buckets; i++) {
+        if (histogram->counts[i] == 0)
+            continue;
+        json_t *bound = histogram->bounds[i] == UINT64_MAX
+                            ? json_null()
+                            : json_integer((json_int_t)histogram->bounds[i]);
+        json_array_append_new(buckets, json_pack("{s:o,s:I}", "le", bound, "count",
+                                                 (json_int_t)histogram->counts[i]));
+    }
+    json_object_set_new(argument, histogram->name,
+                        json_pack("{s:s,s:I,s:I,s:I,s:o}", "unit", histogram->unit, "count",
+                                  (json_int_t)histogram->count, "sum", (json_int_t)histogram->sum,
+                                  "max", (json_int_t)histogram->max, "buckets", buckets));
+    return 0;
+}
+
 static double
 per_second(uint64_t now, uint64_t before, double seconds)
 {
@@ -158,10 +197,14 @@ text_print(mace *db, const struct request *request, const mace_stat *stat)
            stat->sessions, stat->sessions_total, stat->sessions_ended_dead,
            stat->sessions_ended_invalid, stat->snapshots, stat->snapshots_expired);
     latency_print(stat);
-    if (request->histograms)
+    if (request->histograms) {
         for (size_t i = 0; i < FIGURES; i++)
             printf("  %-24s %16" PRIu64 "  %s\n", figures[i].name,
                    figure_at(stat, figures[i].offset), figures[i].text);
+        status = mace_histogram_list(db, histogram_print, NULL);
+        if (status != MACE_OK)
+            return status;
+    }
     if (request->buckets) {
         printf("buckets\n");
         status = mace_bucket_list(db, bucket_print, NULL);
@@ -199,6 +242,11 @@ json_print(mace *db, const struct request *request, const mace_stat *stat)
                                       (json_int_t)figure_at(stat, latencies[i].max)));
     json_object_set_new(all, "latency", part);
     json_object_set_new(all, "session_list", sum.list);
+    if (request->histograms && status == MACE_OK) {
+        json_t *histograms = json_object();
+        status = mace_histogram_list(db, histogram_append, histograms);
+        json_object_set_new(all, "histograms", histograms);
+    }
     if (request->buckets && status == MACE_OK) {
         json_t *names = json_array();
         status = mace_bucket_list(db, bucket_append, names);
@@ -372,7 +420,7 @@ main(int argc, char **argv)
         {"prometheus", 'p', NULL, 0, "print the Prometheus text format", 0},
         {"sessions", 's', NULL, 0, "list the attached sessions", 0},
         {"buckets", 'b', NULL, 0, "list the buckets", 0},
-        {"histograms", 'h', NULL, 0, "list every figure", 0},
+        {"histograms", 'h', NULL, 0, "list every figure, and the buckets of the histograms", 0},
         {"watch", 'w', NULL, 0, "repeat the whole report, every second unless INTERVAL says else",
          0},
         {0},

@@ -32,6 +32,20 @@ grep -q '^mace_commits_total [1-9]' "$work/prometheus" || fail "--prometheus has
 grep -q '^# TYPE mace_commits_total counter$' "$work/prometheus" || fail "--prometheus has no types"
 awk '!/^#/ && NF != 2 { exit 1 }' "$work/prometheus" || fail "--prometheus has a malformed line"
 
+# The buckets: bounds ascend, and what they hold adds up to the number of commits.
+"$stat" --json --histograms "$db" >"$work/json"
+jq -e '
+    (.histograms | keys | length) >= 5 and
+    ([.histograms[] | ([.buckets[].count] | add // 0) == .count] | all) and
+    ([.histograms[].buckets | map(.le) | map(select(. != null)) | . == (sort | unique)] | all) and
+    ([.histograms[] | select(.count > 0) | .buckets[-1].le == null or .buckets[-1].le >= .max] | all) and
+    .histograms.commit_latency.count + .histograms.commit_sync_latency.count >= 100 and
+    .histograms.commit_latency.unit == "nanoseconds"
+' "$work/json" >/dev/null || fail "--json --histograms does not add up: $(cat "$work/json")"
+"$stat" --json "$db" | jq -e 'has("histograms") | not' >/dev/null || fail "histograms come unasked"
+"$stat" --histograms "$db" >"$work/text"
+grep -q '^  <= *[0-9][0-9]* *[1-9]' "$work/text" || fail "--histograms shows no buckets"
+
 lines=$("$stat" "$db" 0.1 3 | grep -c '^ *[0-9]')
 [ "$lines" = 3 ] || fail "an interval with a count of 3 shows $lines lines"
 

@@ -204,6 +204,44 @@ START_TEST(f02_the_snapshots_of_a_stopped_client_expire_when_they_keep_too_much)
 }
 END_TEST
 
+/* Holds one snapshot until it is told to go. */
+static void
+holder_run(int channel, void *argument)
+{
+    mace *mine = client_open(path);
+    mace_txn *txn;
+    uint64_t word;
+
+    (void)argument;
+    require_ok(mace_begin(mine, 0, &txn));
+    channel_tell(channel, 1);
+    require(channel_hear(channel, &word), "the test is gone");
+    mace_abort(txn);
+    mace_close(mine);
+}
+
+START_TEST(f02_a_client_stopped_with_a_snapshot_is_named_in_the_log_of_events)
+{
+    struct worker worker;
+    char line[64];
+
+    worker_start(&worker, holder_run, NULL);
+    channel_expect(worker.channel, 1);
+    worker_stop(&worker);
+    uint64_t began = process_time_ns();
+    others_go_on(20);
+    snprintf(line, sizeof line, "(pid %d): snapshot ", (int)worker.pid);
+    wait_for(broker_log_has(&broker, line));
+    printf("f02: named after %.1f s\n", (double)(process_time_ns() - began) / 1e9);
+    ck_assert(process_time_ns() - began >= UINT64_C(1000000000));
+    snprintf(line, sizeof line, "(pid %d): snapshot ", (int)getpid());
+    ck_assert(!broker_log_has(&broker, line));
+    worker_continue(&worker);
+    channel_tell(worker.channel, 1);
+    worker_join(&worker);
+}
+END_TEST
+
 /* --- F4: fork --- */
 
 static int
@@ -701,6 +739,7 @@ main(void)
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, f01_a_killed_client_costs_nobody_anything);
     tcase_add_test(cases, f02_the_snapshots_of_a_stopped_client_expire_when_they_keep_too_much);
+    tcase_add_test(cases, f02_a_client_stopped_with_a_snapshot_is_named_in_the_log_of_events);
     tcase_add_test(cases, f04_a_forked_child_is_told_so_and_frees_nothing_of_its_parent);
     tcase_add_test(cases, f05_a_client_that_becomes_another_program_has_ended);
     tcase_add_test(cases, f05_a_client_that_closed_all_descriptors_has_ended);

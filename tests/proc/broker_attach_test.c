@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mshm/counters.h"
 #include "support/broker.h"
 #include "support/process.h"
 #include "support/raw_client.h"
@@ -373,12 +374,20 @@ send_hostile(int fd, int kind, bool attached)
     }
 }
 
+static const struct mshm_counters *
+counters_of(const struct raw_client *client)
+{
+    const struct mshm_view *view = &client->view;
+    return &((const struct mshm_figures *)(view->base + view->store->counters_offset))->counters;
+}
+
 START_TEST(malformed_messages_end_their_connection_and_nothing_else)
 {
     struct raw_client victim, client;
 
     broker_start(&broker, path, &small);
     raw_client_open(&victim, path);
+    const struct mshm_counters *counters = counters_of(&victim);
     int before = process_descriptors(broker.pid);
     for (int kind = 0; kind < HOSTILE_KINDS; kind++) {
         int fd = raw_client_connect(path);
@@ -390,6 +399,10 @@ START_TEST(malformed_messages_end_their_connection_and_nothing_else)
         send_hostile(client.socket, kind, true);
         wait_for(raw_client_ended(&client));
         raw_client_close(&client);
+        wait_for(AO_load(&counters->sessions) == 1);
+        /* An empty packet cannot be told from a hang-up. */
+        ck_assert_uint_eq(AO_load(&counters->sessions_ended_invalid), (AO_t)kind);
+        ck_assert_uint_eq(AO_load(&counters->sessions_ended_dead), 1);
     }
     struct mshm_tree_ref tree = raw_client_tree(&victim, "default");
     ck_assert_int_eq(raw_client_put(&victim, tree.bucket, "key", "value"), MSHM_OK);

@@ -33,7 +33,9 @@
  *             how long they live. Handles are freed by their close function (or mace_commit, mace_abort) only.
  * Blocking.   Reads of a transaction never wait for the broker or for a writer. Commits, the one-call writes and the
  *             calls on a `mace` wait for the broker's answer.
- * Signals.    A call interrupted by a signal handler goes on; calls are not async-signal-safe.
+ * Signals.    A call interrupted by a signal handler goes on. Calls are not async-signal-safe: one made by a handler that
+ *             interrupted another call either works or returns MACE_INVALID; a bucket or a cursor is then closed with
+ *             its mace or transaction. After a longjmp out of a call the mace can be closed, and not much else.
  * Lost.       When the broker goes away, open transactions, cursors and tickets carry the loss (MACE_BROKER_LOST); every
  *             call on the `mace` itself attaches again, starting a broker when that is allowed. Bucket handles stay
  *             valid.
@@ -285,6 +287,27 @@ MACE_API void mace_stat_init(mace_stat *stat);
  * belong to one moment. Any thread. MACE_VERSION (`size` unknown), MACE_FORKED; and the failures of mace_open, because the
  * call attaches again when the broker is gone. */
 MACE_API int mace_stat_read(mace *db, mace_stat *stat);
+
+/* How a figure is distributed, since the broker started. The struct grows at its end in later versions. */
+typedef struct mace_histogram {
+    size_t size;      /* sizeof of the struct that the library knows */
+    const char *name; /* the names stay as they are in later versions */
+    const char *unit; /* "nanoseconds" or "count" */
+    const char *text; /* what is measured */
+    uint64_t count;   /* values measured: the sum of `counts` */
+    uint64_t sum;     /* of the values; read a moment later, it may hold a few more */
+    uint64_t max;     /* the greatest value */
+    unsigned buckets;
+    const uint64_t *
+        bounds; /* the greatest value that falls into each bucket, ascending; the last is UINT64_MAX */
+    const uint64_t *counts; /* values in each bucket */
+} mace_histogram;
+
+/* Calls `each` once for every histogram that the broker keeps, in an order that stays the same. What the struct points to
+ * lives until `each` returns. A value other than 0 from `each` ends the list and is returned. Any thread. Failures as
+ * mace_stat_read. */
+MACE_API int mace_histogram_list(mace *db, int (*each)(const mace_histogram *histogram, void *arg),
+                                 void *arg);
 
 /* One attached session, as its broker sees it. The struct grows at its end in later versions. */
 typedef struct mace_session_info {

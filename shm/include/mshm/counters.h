@@ -94,6 +94,8 @@ struct mshm_figures {
 
 void mshm_histogram_add(struct mshm_histogram *histogram,
                         uint64_t value); /* the broker's loop only */
+/* The greatest value that falls into a bucket; the last one has no bound: UINT64_MAX. */
+uint64_t mshm_histogram_bound(unsigned bucket);
 /* The value below which `fraction` (0..1) of the entries lie (upper bound of its bucket); 0 when empty. Any reader. */
 uint64_t mshm_histogram_quantile(const struct mshm_histogram *histogram, double fraction);
 
