@@ -9,7 +9,49 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "manifest_format.h"
 #include "support/require.h"
+
+/* Takes over the cut of a record of the manifest, newer ones after older ones. */
+static void
+cut_take(struct log_file *file, const struct manifest_record *record)
+{
+    if (record->cut_segment == file->segment)
+        file->cut = record->cut_offset;
+    else if (record->cut_segment > file->segment)
+        file->cut = UINT64_MAX;
+}
+
+/* What the manifests in the directory say, of which a broker that is killed leaves one. */
+static void
+cut_read(struct log_file *file, const char *directory)
+{
+    char path[SCRATCH_PATH];
+    struct manifest_record record;
+    uint64_t newest = 0;
+    struct dirent **names;
+
+    int count = scandir(directory, &names, NULL, NULL);
+    require(count > 0, "%s", directory);
+    for (int i = 0; i < count; i++) {
+        scratch_join(path, directory, names[i]->d_name);
+        int fd =
+            strncmp(names[i]->d_name, "MANIFEST-", 9) == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        for (off_t at = MANIFEST_RECORDS_AT;
+             fd >= 0 && pread(fd, &record, sizeof record, at) == (ssize_t)sizeof record;
+             at += MANIFEST_SECTOR) {
+            if (record.magic != MANIFEST_RECORD_MAGIC || record.sequence <= newest)
+                continue;
+            newest = record.sequence;
+            cut_take(file, &record);
+        }
+        if (fd >= 0)
+            close(fd);
+        free(names[i]);
+    }
+    free(names);
+    require(newest > 0, "%s has no manifest", directory);
+}
 
 static void
 segment_path(char path[SCRATCH_PATH], const char *directory, const char *name)
@@ -71,6 +113,7 @@ log_file_read(struct log_file *file, const char *directory)
     }
     free(names);
     require(file->count > 0, "%s has no record", wal);
+    cut_read(file, directory);
 }
 
 void

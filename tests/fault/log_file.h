@@ -20,6 +20,7 @@ struct log_file {
     uint32_t segment;
     uint8_t *bytes; /* of the file's used part */
     uint64_t size;  /* of it: to the end of the last record */
+    uint64_t cut;   /* of it: what the newest checkpoint covers, no start looks at */
     struct log_file_record records[LOG_FILE_RECORDS];
     unsigned count;
 };
