@@ -252,10 +252,14 @@ checkpoint_end(struct core *core)
     MACE_KILL_POINT("checkpoint:published");
 }
 
+/* A name that comes back, because this failed or was not synced, is removed at the next start. */
 static int
 files_remove(void *argument)
 {
     struct core *core = argument;
+    struct checkpoint *checkpoint = core->checkpoint;
+    for (uint32_t i = 0; i < checkpoint->removing_count; i++)
+        (void)data_file_remove(core->env, checkpoint->removing[i]);
     return core->env->directory_sync(core->env->context, "data");
 }
 
@@ -264,11 +268,22 @@ static void
 removals_turn(struct core *core)
 {
     struct checkpoint *checkpoint = core->checkpoint;
-    if (checkpoint->removal_count == 0 || !pager_idle(core->pager))
+    uint32_t kept = 0;
+    if (checkpoint->working || checkpoint->removal_count == 0)
         return;
-    for (uint32_t i = 0; i < checkpoint->removal_count; i++)
-        data_remove(core->data, checkpoint->removals[i]);
-    checkpoint->removal_count = 0;
+    checkpoint->removing_count = 0;
+    for (uint32_t i = 0; i < checkpoint->removal_count; i++) {
+        uint32_t number = checkpoint->removals[i];
+        if (checkpoint->removing_count == REMOVALS || pager_reads(core->pager, number)) {
+            checkpoint->removals[kept++] = number;
+            continue;
+        }
+        data_forget(core->data, number);
+        checkpoint->removing[checkpoint->removing_count++] = number;
+    }
+    checkpoint->removal_count = kept;
+    if (checkpoint->removing_count == 0)
+        return;
     checkpoint->working = true;
     core->env->job_start(core->env->context, files_remove, core,
                          CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_REMOVE);

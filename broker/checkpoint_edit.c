@@ -252,6 +252,11 @@ edit_counts(struct core *core)
                       checkpoint->bytes_size);
     edit_free(checkpoint);
     checkpoint->stage = CHECKPOINT_PUBLISH;
+    manifest_mark_bytes(&core->manifest, checkpoint->mark);
+    checkpoint->working = true;
+    core->env->file_append(core->env->context, checkpoint->manifest_file, core->manifest.size,
+                           checkpoint->mark, sizeof checkpoint->mark, false,
+                           CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_MARK);
 }
 
 static void
@@ -280,6 +285,8 @@ edit_complete(struct core *core, unsigned tag, int64_t result)
         if (result != 0)
             return checkpoint_hindered(core, env_status(result), "the manifest cannot be written");
         edit_counts(core);
+    } else if (tag == CHECKPOINT_TAG_MARK) {
+        return MSHM_OK; /* without it the edit is only unproven: the next one brings the same bytes */
     } else {
         if (result != MSHM_OK)
             return checkpoint_hindered(core, result, "a new manifest cannot be written");

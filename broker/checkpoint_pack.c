@@ -6,6 +6,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "checkpoint_parts.h"
@@ -14,6 +15,25 @@
 #include "mshm/status.h"
 
 /* --- the job --- */
+
+/* The addresses below the newest record, as that record says them once it has been checked. */
+static int
+older_read(struct core *core, const struct page_source *source, data_location *older)
+{
+    const char *why;
+    uint32_t size = data_location_size(source->location);
+    void *record = aligned_alloc(DATA_UNIT, size);
+    if (record == NULL)
+        return MSHM_NO_MEMORY;
+    int status = data_read(core->data, source->location, 0, record, size);
+    if (status == MSHM_OK)
+        status = page_record_check(record, size, source->location, core->manifest.database_id,
+                                   source->pid, &why);
+    if (status == MSHM_OK)
+        page_record_older(record, older);
+    free(record);
+    return status;
+}
 
 /* The whole chain of a page that is no more: all of it is garbage. */
 static int
@@ -24,12 +44,9 @@ freed_pack(struct core *core, const struct page_source *source, struct page_pack
     if (source->location == 0)
         return MSHM_OK;
     result->dead[result->dead_count++] = source->location;
-    if (count > DATA_CHAIN_MAX)
-        return MSHM_CORRUPT;
     int status = MSHM_OK;
     if (count > 0 && source->older == NULL)
-        status = data_read(core->data, source->location, sizeof(struct page_record),
-                           result->dead + 1, count * (uint32_t)sizeof(data_location));
+        status = older_read(core, source, result->dead + 1);
     else if (count > 0)
         memcpy(result->dead + 1, source->older, count * sizeof(data_location));
     if (status == MSHM_OK)
@@ -56,7 +73,8 @@ batch_pack(void *argument)
                                                  BATCH_BYTES - batch->size, result);
         if (status == MSHM_FULL && batch->size > 0)
             break;
-        if (status == MSHM_NO_MEMORY || status == MSHM_IO || status == MSHM_FULL)
+        if (status == MSHM_NO_MEMORY || status == MSHM_LIMIT || status == MSHM_IO ||
+            status == MSHM_FULL)
             return status;
         batch->statuses[i] = status;
         if (status == MSHM_OK && !batch->freed[i])

@@ -29,6 +29,7 @@ enum {
     CHECKPOINT_TAG_ENCODE,
     CHECKPOINT_TAG_EDIT,
     CHECKPOINT_TAG_REWRITE,
+    CHECKPOINT_TAG_MARK,
     CHECKPOINT_TAG_REMOVE,
 };
 
@@ -37,6 +38,7 @@ enum {
     BATCH_BYTES = 1024 * 1024,
     BATCHES = 2,        /* one is packed while the other one is written */
     SLICE_PAGES = 8192, /* gathered or published in one turn */
+    REMOVALS = 64,      /* files removed by one job */
 };
 
 /*   FREE --job started--> PACKING --job ended--> PACKED --append started--> WRITING --append ended--> FREE */
@@ -97,6 +99,9 @@ struct checkpoint {
     struct env_file *manifest_file; /* open for appending, NULL: not yet */
     uint32_t *removals;             /* files that the edit takes out of the manifest */
     uint32_t removal_count;
+    uint32_t removing[REMOVALS]; /* that a job removes from the disk */
+    uint32_t removing_count;
+    uint8_t mark[MANIFEST_MARK_SIZE]; /* proof of the newest edit */
 };
 
 /* --- checkpoint_pack.c: each returns MSHM_OK or MSHM_IO (poison) --- */

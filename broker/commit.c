@@ -315,6 +315,9 @@ commit_apply(struct core *core, struct session *session, const struct mshm_reque
     core->commits->batch = wal_stage_finish(core->wal, core->applied, (uint32_t)session->number,
                                             request->sequence, (uint32_t)request->op_count, sync);
     tree_apply(core->tree, plan, core->applied);
+    /* Without memory for it the token counts as too old to be known. */
+    (void)outcomes_add(core->outcomes, core->manifest.incarnation, (uint32_t)session->number,
+                       request->sequence, core->applied);
     MACE_KILL_POINT("core:applied");
     commit_enqueue(core, session, request->sequence, COMMIT_REQUEST, sync);
     core->dirty = true;

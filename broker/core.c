@@ -259,6 +259,19 @@ core_collect(void *argument)
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
 
+/* Nothing clean is left that could leave memory: what is dirty has to become clean. False: nothing is. */
+static bool
+dirty_write(struct core *core)
+{
+    struct pages_figures figures;
+    pages_figures(core->pages, &figures);
+    if (checkpoint_stuck(core->checkpoint))
+        return false;
+    if (figures.dirty_bytes > 0)
+        checkpoint_request(core);
+    return figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes > 0;
+}
+
 /* Keeps a part of the cache free, so that nobody has to wait for a reader to leave a frame. */
 static void
 core_evict(struct core *core)
@@ -270,8 +283,11 @@ core_evict(struct core *core)
     if (frames_pending(core->frames))
         frames_reclaim(core->frames, false);
     uint64_t coming = frames_available(core->frames) + frames_retired(core->frames);
-    if (coming < wanted && pages_evict(core->pages, wanted - coming, core->now_ns) == 0)
+    if (coming < wanted && pages_evict(core->pages, wanted - coming, core->now_ns) == 0) {
         core->barren_ns = core->now_ns + MAINTAIN_NS; /* looking again at once would be in vain */
+        if (pager_short(core->pager) > 0)
+            dirty_write(core);
+    }
 }
 
 enum core_room
@@ -288,13 +304,9 @@ core_make_room(struct core *core)
     frames_reclaim(core->frames, true);
     if (evicted > 0)
         return CORE_ROOM_COMES;
+    if (dirty_write(core))
+        return CORE_ROOM_COMES;
     pages_figures(core->pages, &figures);
-    if (!checkpoint_stuck(core->checkpoint)) {
-        if (figures.dirty_bytes > 0)
-            checkpoint_request(core);
-        if (figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes > 0)
-            return CORE_ROOM_COMES;
-    }
     return figures.resident_pages > figures.dirty_pages + figures.sealed_pages ? CORE_ROOM_MAYBE
                                                                                : CORE_ROOM_NONE;
 }
@@ -351,6 +363,19 @@ core_report(struct core *core)
     AO_store(&counters->buckets, catalogue_count(core->catalogue));
 }
 
+/* Dropped buckets give their pages back; inner pages that are not in memory have to be read for that. */
+static bool
+core_reap(struct core *core)
+{
+    const mshm_pid *pids;
+    if (!catalogue_reap(core->catalogue, oldest_snapshot(core)))
+        return false;
+    uint32_t count = tree_missing(core->tree, &pids);
+    for (uint32_t i = 0; i < count; i++)
+        (void)pager_want(core->pager, pids[i], NULL); /* without memory: asked for again */
+    return true;
+}
+
 static void
 core_maintain(struct core *core)
 {
@@ -360,7 +385,7 @@ core_maintain(struct core *core)
     frames_reclaim(core->frames, false);
     bool more = tree_tend(core->tree, TEND_LEAVES);
     more = expire_run(core) || more;
-    more = catalogue_reap(core->catalogue, oldest_snapshot(core)) || more;
+    more = core_reap(core) || more;
     core->pressed = more;
     if (core->untidy && core->now_ns - core->committed_ns >= TIDY_NS)
         core->untidy = tree_tidy(core->tree, TIDY_LEAVES, catalogue_resolve, core->catalogue);

@@ -52,17 +52,17 @@ struct core {
     uint64_t looked_ns;   /* when snapshots were last looked at for their age */
     uint64_t stop_ticket; /* of the sync that an orderly stop waits for */
     unsigned stop_stage;
-    bool cache_short; /* replay did not fit into the cache */
-    bool dirty;       /* commits were applied since the last maintenance */
-    bool untidy;      /* commits were applied since tree_tidy was done */
-    bool pressed;     /* the last maintenance left work: come back within a millisecond */
-    bool pruning;     /* leaves with history are being rebuilt after an expiry */
-    bool unmarked;    /* commits since the last wal_mark */
-    uint64_t barren_ns; /* until then nothing can leave memory */
-    uint64_t turns;   /* with work, for what is looked at now and then */
+    bool cache_short;    /* replay did not fit into the cache */
+    bool dirty;          /* commits were applied since the last maintenance */
+    bool untidy;         /* commits were applied since tree_tidy was done */
+    bool pressed;        /* the last maintenance left work: come back within a millisecond */
+    bool pruning;        /* leaves with history are being rebuilt after an expiry */
+    bool unmarked;       /* commits since the last wal_mark */
+    uint64_t barren_ns;  /* until then nothing can leave memory */
+    uint64_t turns;      /* with work, for what is looked at now and then */
     bool slowed;         /* too much memory waits to be written: commits wait, too */
     bool short_of_clean; /* the same, and the disk is full: only deletes are taken */
-    bool replaying;   /* recovery applies the log */
+    bool replaying;      /* recovery applies the log */
     bool stopping, stopped, poisoned;
 };
 

@@ -23,9 +23,13 @@ struct pager_wait {
 /* The word of a leaf's history while the leaf is out; asked when it is laid out. */
 typedef AO_t pager_history(void *argument, mshm_pid pid);
 
+/* A page was installed; called with the argument of pager_history. */
+typedef void pager_loaded(void *argument, mshm_pid pid);
+
 struct pager_options {
     uint64_t tag_base; /* completions carry tags [tag_base, tag_base + PAGER_TAGS) */
     uint8_t database_id[16];
+    pager_loaded *loaded; /* NULL: nobody is told */
 };
 enum { PAGER_TAGS = 4096, PAGER_READS = 256 /* pages under way at most; others wait in line */ };
 

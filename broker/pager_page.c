@@ -114,6 +114,8 @@ pager_lay_out(struct pager *pager, mshm_pid pid, const struct page_records *reco
     }
     AO_t word = frames_word(pager->frames, frame, chosen, leaf ? mshm_leaf_hint(frame) : 0);
     pages_install(pager->pages, pid, word, facts.birth, facts.cut, records->older, newer);
+    if (pager->options.loaded != NULL)
+        pager->options.loaded(pager->history_argument, pid);
     mshm_counter_add(&pager->counters->page_reads, 1);
     return MSHM_OK;
 }

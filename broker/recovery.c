@@ -25,7 +25,7 @@
 #include "sessions.h"
 #include "wal_segment.h"
 
-enum { TEND_EVERY = 256, SECOND_NS = 1000 * 1000 * 1000 };
+enum { TEND_EVERY = 256, SEGMENTS_MANY = 8, SECOND_NS = 1000 * 1000 * 1000 };
 
 struct recovery {
     struct core *core;
@@ -124,12 +124,18 @@ peek(void *argument, mshm_pid pid, void *to, uint32_t *size, const char **why)
     return pager_peek(core->pager, pid, to, size, why);
 }
 
+static void
+page_loaded(void *tree, mshm_pid pid)
+{
+    tree_loaded(tree, pid);
+}
+
 static int
 store_begin(struct recovery *recovery)
 {
     struct core *core = recovery->core;
     struct data_options options = {.file_size = core->options.data_file_size};
-    struct pager_options pager = {.tag_base = CORE_TAG_PAGER};
+    struct pager_options pager = {.tag_base = CORE_TAG_PAGER, .loaded = page_loaded};
     memcpy(options.database_id, core->manifest.database_id, sizeof options.database_id);
     memcpy(pager.database_id, core->manifest.database_id, sizeof pager.database_id);
     int status = data_create(&core->data, &options, core->env);
@@ -456,6 +462,8 @@ recovery_steps(struct recovery *recovery, bool create)
         (status = log_open(recovery)) != MSHM_OK || (status = log_replay(recovery)) != MSHM_OK)
         return status;
     outcomes_seal(core->outcomes, core->manifest.incarnation);
+    if (recovery->end.segments > SEGMENTS_MANY)
+        checkpoint_request(core); /* one start after the other leaves a segment each */
     core->visible = core->applied;
     AO_store_release(&core->store->visible, core->visible);
     if (catalogue_find(core->catalogue, "default", 7) != NULL)

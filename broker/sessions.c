@@ -455,8 +455,10 @@ session_free(struct core *core, uint32_t index)
 {
     struct sessions *sessions = core->sessions;
     struct session *session = sessions->table[index];
-    if (session->bye)
+    if (session->bye) {
+        outcomes_forget(core->outcomes, core->manifest.incarnation, (uint32_t)session->number);
         control_reply(core, session, MSHM_OK);
+    }
     active_remove(sessions, session);
     sessions->table[index] = sessions->table[--sessions->count];
     sessions->ending--;

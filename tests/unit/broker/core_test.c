@@ -245,6 +245,10 @@ START_TEST(the_loop_says_how_long_it_may_sleep)
     fake_wait(&fake, 100);
     fake_wait(&fake, 100);
     ck_assert(!core_step(fake.core, &wait_ns));
+    ck_assert_uint_eq(wait_ns, fake.core->options.checkpoint_interval_ns);
+    fake_wait(&fake, 61 * 1000); /* the checkpoint */
+    fake_wait(&fake, 100);
+    ck_assert(!core_step(fake.core, &wait_ns));
     ck_assert_uint_eq(wait_ns, UINT64_MAX);
 }
 END_TEST

@@ -573,6 +573,21 @@ fake_one_call(struct fake_client *client, uint32_t bucket, unsigned kind, const 
 }
 
 int
+fake_page_in(struct fake_client *client, mshm_pid pid)
+{
+    uint64_t offset = 0;
+    uint64_t pids = pid; /* one pid, rounded up to 8 bytes */
+    int wake;
+    ck_assert_int_eq(mshm_producer_arena(&client->producer, sizeof pids, &offset), MSHM_OK);
+    memcpy((uint8_t *)client->segment + MSHM_SESSION_ARENA + offset, &pids, sizeof pids);
+    uint64_t sequence = mshm_producer_publish(&client->producer, MSHM_REQUEST_PAGE_IN, 0, 0, 0, 0,
+                                              offset, sizeof pids, 1, &wake);
+    if (wake)
+        core_session_doorbell(client->fake->core, client->session);
+    return fake_answer(client, sequence, NULL);
+}
+
+int
 fake_get(struct fake_client *client, unsigned lane, uint32_t bucket, const char *key,
          mshm_timestamp snapshot, char value[256])
 {
@@ -582,10 +597,17 @@ fake_get(struct fake_client *client, unsigned lane, uint32_t bucket, const char 
         return MSHM_NOT_FOUND;
     struct mshm_tree_ref ref = {.bucket = bucket, .root = found->root};
     uint64_t size = 0;
-    mshm_pid missing;
-    int status = mshm_get(&core->view, &client->segment->lanes[lane],
+    int status, read = MSHM_OK;
+    do {
+        mshm_pid missing = 0;
+        status = mshm_get(&core->view, &client->segment->lanes[lane],
                           snapshot == 0 ? NULL : &client->segment->expired[lane], ref, key,
                           strlen(key), snapshot, value, 255, &size, NULL, &missing);
+        if (status == MSHM_BUSY && missing != 0)
+            read = fake_page_in(client, missing);
+    } while (status == MSHM_BUSY && read == MSHM_OK);
+    if (read != MSHM_OK)
+        return read;
     if (status == MSHM_OK)
         value[size] = 0;
     return status;
