@@ -97,6 +97,11 @@ struct manifest_visitor {
  * disk. *manifest is set on success only. visitor and why may be NULL. */
 int manifest_load(const struct env *env, struct manifest *manifest,
                   const struct manifest_visitor *visitor, char *why, size_t why_size);
+/* manifest_load of a manifest by its number, whatever CURRENT says: for what saves data from a damaged database.
+ * checked_name: true. manifest, visitor, why may be NULL. */
+int manifest_number_load(const struct env *env, uint64_t number, bool checked_name,
+                         struct manifest *manifest, const struct manifest_visitor *visitor,
+                         char *why, size_t why_size);
 /* Makes durable what was loaded: an unproven record, the switch of CURRENT. Before this has succeeded once, nothing may
  * be removed because of what was loaded, and no edit appended (manifest_store does it itself). Blocking: recovery.
  * MSHM_OK, MSHM_FULL, MSHM_IO... */

@@ -30,13 +30,6 @@ unsigned manifest_current_line(char line[MANIFEST_CURRENT_MAX], uint64_t number)
 int manifest_current_load(const struct env *env, uint64_t *number, bool *checked, char *why,
                           size_t why_size);
 
-/* --- manifest_load.c --- */
-
-/* manifest_load of a manifest by its number. manifest, visitor, why may be NULL. */
-int manifest_number_load(const struct env *env, uint64_t number, bool checked_name,
-                         struct manifest *manifest, const struct manifest_visitor *visitor,
-                         char *why, size_t why_size);
-
 /* --- manifest_state.c: everything that the records so far say --- */
 
 struct manifest_state;

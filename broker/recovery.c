@@ -51,6 +51,14 @@ is_segment(const char *entry, void *argument)
     return wal_segment_parse(entry, &number) ? 1 : 0;
 }
 
+static int
+is_data_file(const char *entry, void *argument)
+{
+    uint32_t number;
+    (void)argument;
+    return data_name_parse(entry, &number) ? 1 : 0;
+}
+
 /* No CURRENT: a new database, if it is wanted and nothing of an old one is here. */
 static int
 manifest_begin(struct recovery *recovery, bool create)
@@ -65,6 +73,11 @@ manifest_begin(struct recovery *recovery, bool create)
         return refuse(recovery, MSHM_CORRUPT, "CURRENT: missing, but there is a log");
     if (result != 0 && result != -ENOENT)
         return refuse(recovery, env_status(result), "wal: cannot be listed");
+    result = env->directory_list(env->context, "data", is_data_file, NULL);
+    if (result > 0)
+        return refuse(recovery, MSHM_CORRUPT, "CURRENT: missing, but there are data files");
+    if (result != 0 && result != -ENOENT)
+        return refuse(recovery, env_status(result), "data: cannot be listed");
     for (size_t i = 0; i < sizeof directories / sizeof *directories; i++)
         if ((result = env->directory_create(env->context, directories[i])) != 0)
             return refuse(recovery, env_status(result), "the directory cannot be written");
