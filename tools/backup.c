@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +43,7 @@ checkpoint_ask(struct backup *backup, const char *from)
     mace_options options;
     mace *db;
     mace_options_init(&options);
+    backup->live = false;
     options.create = 0;
     options.start_broker = 0;
     options.connect_timeout_ms = CONNECT_MS;
@@ -58,6 +58,22 @@ checkpoint_ask(struct backup *backup, const char *from)
     return status == MACE_OK ? MSHM_OK
                              : backup_refuse(backup, status, "a checkpoint cannot be taken",
                                              mace_strerror(status));
+}
+
+/* A broker that starts between the two steps is asked in the next round. */
+static int
+source_open(struct backup *backup, const char *from, struct report *report)
+{
+    int status = MSHM_EXISTS;
+    for (int i = 0; i < ATTEMPTS && status == MSHM_EXISTS; i++) {
+        check_close(&backup->check);
+        status = checkpoint_ask(backup, from);
+        if (status != MSHM_OK)
+            return status;
+        status =
+            check_open(&backup->check, from, backup->live, report, backup->why, backup->why_size);
+    }
+    return status;
 }
 
 /* The manifest, and all files that it names, open. What is not there may have been removed by a broker that went on: then there is
@@ -81,21 +97,25 @@ source_load(struct backup *backup)
     }
     if (report_count(check->report) == 0)
         return status;
-    backup_refuse(backup, 0, "the database is damaged", report_first(check->report));
+    char first[400];
+    report_first(check->report, first, sizeof first);
+    backup_refuse(backup, 0, "the database is damaged", first);
     return MSHM_CORRUPT;
 }
 
 /* --- the copy --- */
 
 static int
-target_open(struct backup *backup, const char *to, bool *made)
+target_open(struct backup *backup, const char *to)
 {
-    *made = mkdir(to, 0700) == 0;
-    if (!*made && errno != EEXIST)
-        return backup_refuse_error(backup, to, -errno);
-    backup->host.directory = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (backup->host.directory < 0)
-        return backup_refuse_error(backup, to, -errno);
+    int taken = place_take(&backup->place, to);
+    if (taken == -ENOTEMPTY)
+        return backup_refuse(backup, MSHM_EXISTS, to, "is there and not empty");
+    if (taken == -EWOULDBLOCK)
+        return backup_refuse(backup, MSHM_BUSY, to, "another program is at work in it");
+    if (taken != 0)
+        return backup_refuse_error(backup, to, taken);
+    backup->host.directory = backup->place.directory;
     host_files_fill(&backup->env);
     backup->env.context = &backup->host;
     backup->env.log = backup->check.env.log;
@@ -182,50 +202,15 @@ manifest_write(struct backup *backup, uint64_t incarnation, uint64_t first_segme
                                              mshm_strerror(status));
 }
 
-/* --- after a failure --- */
-
-struct clearing {
-    int fd;
-};
-
-static int
-entry_remove(const char *name, void *argument)
-{
-    const struct clearing *clearing = argument;
-    unlinkat(clearing->fd, name, 0);
-    return 0;
-}
-
-/* There was nothing in it before. */
-static void
-target_clear(struct backup *backup, const char *to, bool made)
-{
-    const struct env *env = &backup->env;
-    if (backup->host.directory < 0)
-        return;
-    for (size_t i = 0; i < ROOMS; i++) {
-        struct clearing room = {
-            openat(backup->host.directory, rooms[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-        if (room.fd < 0)
-            continue;
-        env->directory_list(env->context, rooms[i], entry_remove, &room);
-        close(room.fd);
-        unlinkat(backup->host.directory, rooms[i], AT_REMOVEDIR);
-    }
-    env->directory_list(env->context, "", entry_remove, &(struct clearing){backup->host.directory});
-    if (made)
-        rmdir(to);
-}
-
 /* --- all of it --- */
 
 static int
 target_fill(struct backup *backup, const char *to)
 {
     uint64_t incarnation, first_segment;
-    int status = backup_files(backup);
+    int status = backup_log(backup, &incarnation, &first_segment);
     if (status == MSHM_OK)
-        status = backup_log(backup, &incarnation, &first_segment);
+        status = backup_files(backup);
     if (status == MSHM_OK)
         status = directories_sync(backup, to);
     if (status == MSHM_OK)
@@ -238,29 +223,25 @@ backup_run(const char *from, const char *to, struct backup_result *result, char 
            size_t why_size)
 {
     struct backup backup = {
-        .host = {.directory = -1}, .result = result, .why = why, .why_size = why_size};
-    bool made = false;
+        .place = {.directory = -1}, .result = result, .why = why, .why_size = why_size};
     *result = (struct backup_result){0};
     why[0] = '\0';
     backup.check.host.directory = -1;
     struct report *report = report_create();
-    int status = report != NULL ? checkpoint_ask(&backup, from) : MSHM_NO_MEMORY;
-    if (status == MSHM_OK)
-        status = check_open(&backup.check, from, backup.live, report, why, why_size);
+    int status = report != NULL ? source_open(&backup, from, report) : MSHM_NO_MEMORY;
     if (status == MSHM_OK)
         status = source_load(&backup);
     if (status == MSHM_OK)
-        status = target_open(&backup, to, &made);
+        status = target_open(&backup, to);
     if (status == MSHM_OK)
         status = target_fill(&backup, to);
     if (status != MSHM_OK)
-        target_clear(&backup, to, made);
+        place_clear(&backup.place, to);
     if (status != MSHM_OK && why[0] == '\0')
         snprintf(why, why_size, "%s", mshm_strerror(status));
     result->timestamp = backup.check.manifest.cut.timestamp;
     check_close(&backup.check);
-    if (backup.host.directory >= 0)
-        close(backup.host.directory);
+    place_leave(&backup.place);
     report_destroy(report);
     return status;
 }

@@ -36,11 +36,14 @@ piece_write(const struct env *env, struct env_file *to, uint64_t offset, const u
 }
 
 static int
-bytes_copy(struct backup *backup, struct env_file *from, struct env_file *to, uint64_t size)
+bytes_copy(struct backup *backup, struct env_file *from, struct env_file *to, uint64_t size,
+           bool allocate)
 {
     const struct env *source = &backup->check.env, *target = &backup->env;
     uint8_t *bytes = malloc(PIECE);
     int64_t result = bytes != NULL ? 0 : -ENOMEM;
+    if (allocate && result == 0)
+        result = target->file_preallocate(target->context, to, size);
     for (uint64_t at = 0; at < size && result >= 0;) {
         size_t piece = size - at < PIECE ? (size_t)(size - at) : PIECE;
         result = source->file_read(source->context, from, at, bytes, piece);
@@ -60,13 +63,14 @@ bytes_copy(struct backup *backup, struct env_file *from, struct env_file *to, ui
 }
 
 int
-backup_file_copy(struct backup *backup, struct env_file *from, const char *name, uint64_t size)
+backup_file_copy(struct backup *backup, struct env_file *from, const char *name, uint64_t size,
+                 bool allocate)
 {
     const struct env *env = &backup->env;
     struct env_file *to;
     int result = env->file_open(env->context, name, ENV_OPEN_CREATE | ENV_OPEN_WRITE, &to);
     if (result == 0) {
-        result = bytes_copy(backup, from, to, size);
+        result = bytes_copy(backup, from, to, size, allocate);
         env->file_close(env->context, to);
     }
     if (result != 0)
@@ -81,7 +85,7 @@ static bool
 file_link(struct backup *backup, const struct check_file *file, const char *name)
 {
     struct stat held, linked;
-    int to = backup->host.directory;
+    int to = backup->place.directory;
     if (linkat(backup->check.host.directory, name, to, name, 0) < 0)
         return false;
     if (fstat(host_file_descriptor(file->open), &held) == 0 &&
@@ -114,7 +118,7 @@ backup_files(struct backup *backup)
         if (file_whole(backup, file) && file_link(backup, file, name))
             backup->result->linked++;
         else
-            status = backup_file_copy(backup, file->open, name, file->total);
+            status = backup_file_copy(backup, file->open, name, file->total, false);
     }
     return status;
 }

@@ -51,7 +51,8 @@ segment_copy(struct backup *backup, const struct wal_found *found)
     int result = env->file_open(env->context, name, ENV_OPEN_EXISTING, &file);
     if (result != 0)
         return backup_refuse_error(backup, name, result);
-    int status = backup_file_copy(backup, file, name, found->file_size);
+    /* A broker may use the segment again, and counts on its blocks. */
+    int status = backup_file_copy(backup, file, name, found->file_size, true);
     env->file_close(env->context, file);
     return status;
 }

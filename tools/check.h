@@ -83,7 +83,8 @@ struct check {
     bool locked;
     struct report *report;
 
-    bool loaded; /* from here on: what check_state_load found */
+    uint64_t manifest_number; /* the manifest to look at; 0: the one that CURRENT names */
+    bool loaded;              /* from here on: what check_state_load found */
     struct manifest manifest;
     struct check_page *pages; /* ascending by pid, but while check_pages runs */
     uint64_t page_count, page_capacity;

@@ -145,12 +145,6 @@ report_count(const struct report *report)
     return report->total;
 }
 
-const char *
-report_first(const struct report *report)
-{
-    return report->count > 0 ? report->list[0]->finding.text : "";
-}
-
 /* --- keys --- */
 
 char *
@@ -215,6 +209,19 @@ print_finding(const struct finding *finding, FILE *to)
         free(range);
     }
     fputc('\n', to);
+}
+
+void
+report_first(const struct report *report, char *line, size_t size)
+{
+    line[0] = '\0';
+    FILE *to = report->count > 0 ? fmemopen(line, size, "w") : NULL;
+    if (to == NULL)
+        return;
+    print_finding(&report->list[0]->finding, to);
+    fclose(to);
+    line[size - 1] = '\0';
+    line[strcspn(line, "\n")] = '\0';
 }
 
 void

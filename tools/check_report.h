@@ -36,8 +36,8 @@ void report_damage_text(struct report *report, const char *text);
 uint64_t report_count(const struct report *report);
 /* Forgets everything: it is looked at once more. */
 void report_clear(struct report *report);
-/* The text of the first finding, or "". */
-const char *report_first(const struct report *report);
+/* The line of the first finding, or "". */
+void report_first(const struct report *report, char *line, size_t size);
 /* One line for each finding. */
 void report_print(const struct report *report, FILE *to);
 /* An array of objects; the caller's. NULL: out of memory. */

@@ -12,7 +12,7 @@
 #include "check.h"
 #include "mshm/status.h"
 
-enum { ATTEMPTS = 20, PAUSE_NS = 50 * 1000 * 1000 };
+enum { ATTEMPTS = 30, PAUSE_NS = 5 * 1000 * 1000 };
 
 static bool
 manifest_same(const struct check *check)
@@ -33,30 +33,43 @@ moving_parts_look(struct check *check, char *why, size_t why_size)
     return check_log(check, why, why_size);
 }
 
+/* Is this the finding of the last attempt, with nothing in between that would explain it? */
+static bool
+found_again(const struct check *check, int status, const char *before, const char *now)
+{
+    return now[0] != '\0' && strcmp(before, now) == 0 &&
+           (status != MSHM_OK || manifest_same(check));
+}
+
+static bool
+may_pass(int status)
+{
+    return status == MSHM_OK || status == MSHM_CORRUPT || status == MSHM_IO ||
+           status == MSHM_NOT_FOUND;
+}
+
 static int
 moving_parts(struct check *check, char *why, size_t why_size)
 {
-    char found[300] = "";
+    char before[600] = "", now[600] = "";
     int status = MSHM_OK;
     for (int i = 0; i < ATTEMPTS; i++) {
         status = moving_parts_look(check, why, why_size);
-        if (!check->online || (status == MSHM_OK && report_count(check->report) == 0))
+        if (!check->online || !may_pass(status) ||
+            (status == MSHM_OK && report_count(check->report) == 0))
             return status;
-        if (status != MSHM_OK && status != MSHM_CORRUPT && status != MSHM_IO &&
-            status != MSHM_NOT_FOUND)
+        report_first(check->report, now, sizeof now);
+        if (found_again(check, status, before, now))
             return status;
-        const char *first = report_first(check->report);
-        if (first[0] != '\0' && strncmp(found, first, sizeof found - 1) == 0 &&
-            (status != MSHM_OK || manifest_same(check)))
-            return status;
-        snprintf(found, sizeof found, "%s", first);
-        if (i + 1 < ATTEMPTS) {
-            report_clear(check->report);
-            check_state_free(check);
-            nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
-        }
+        memcpy(before, now, sizeof now);
+        report_clear(check->report);
+        check_state_free(check);
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS << (i < 5 ? i : 5)}, NULL);
     }
-    return status;
+    if (now[0] == '\0')
+        return status; /* it says why itself */
+    snprintf(why, why_size, "the broker changes the files faster than they can be read: %s", now);
+    return MSHM_BUSY;
 }
 
 int

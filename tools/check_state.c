@@ -295,7 +295,10 @@ manifest_read(struct check *check, char *why, size_t why_size)
         .catalogue = take_catalogue,
         .outcomes = take_outcomes,
     };
-    int status = manifest_load(&check->env, &check->manifest, &visitor, why, why_size);
+    uint64_t number = check->manifest_number;
+    int status = number == 0 ? manifest_load(&check->env, &check->manifest, &visitor, why, why_size)
+                             : manifest_number_load(&check->env, number, true, &check->manifest,
+                                                    &visitor, why, why_size);
     if (status == MSHM_NOT_FOUND && remnants_there(check))
         status = MSHM_CORRUPT;
     if (status == MSHM_CORRUPT)

@@ -1,7 +1,5 @@
 /* mace_check.c - is everything in a database as it should be, and what can be saved when it is not. */
 #include <argp.h>
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -12,6 +10,7 @@
 #include "check.h"
 #include "mace/mace.h"
 #include "mshm/status.h"
+#include "place.h"
 #include "salvage.h"
 
 enum { EXIT_CLEAN = 0, EXIT_DAMAGE = 1, EXIT_BLIND = 2 };
@@ -71,6 +70,8 @@ repair_print(const char *path, const struct salvage_result *result)
            path, result->keys, result->leaves, result->commits);
     if (result->commits != 0)
         printf(" up to commit %" PRIu64, result->last_commit);
+    if (result->manifest != 0)
+        printf(", by MANIFEST-%" PRIu64, result->manifest);
     putchar('\n');
     report_print(result->lost, stdout);
     if (result->strange != 0)
@@ -116,11 +117,11 @@ check_json(const struct check *check)
 static json_t *
 repair_json(const char *path, const struct salvage_result *result)
 {
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "path", path, "keys",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "path", path, "keys",
                      (json_int_t)result->keys, "leaves", (json_int_t)result->leaves, "log_commits",
                      (json_int_t)result->commits, "last_commit", (json_int_t)result->last_commit,
-                     "unknown_entries", (json_int_t)result->strange, "lost",
-                     report_json(result->lost));
+                     "manifest", (json_int_t)result->manifest, "unknown_entries",
+                     (json_int_t)result->strange, "lost", report_json(result->lost));
 }
 
 /* --- the command line --- */
@@ -157,21 +158,6 @@ option_parse(int key, char *text, struct argp_state *state)
 }
 
 const char *argp_program_version = "mace-check " MACE_VERSION_TEXT;
-
-/* true: nothing is there, or an empty directory. */
-static bool
-place_free(const char *path)
-{
-    DIR *directory = opendir(path);
-    const struct dirent *entry;
-    bool empty = true;
-    if (directory == NULL)
-        return errno == ENOENT;
-    while (empty && (entry = readdir(directory)) != NULL)
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-    closedir(directory);
-    return empty;
-}
 
 static int
 repair_run(struct check *check, const struct request *request, json_t *all)

@@ -1,7 +1,5 @@
 /* mace_dump.c - a database as something to keep: for now its files, copied as of one commit. */
 #include <argp.h>
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -9,6 +7,7 @@
 
 #include "backup.h"
 #include "mshm/status.h"
+#include "place.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -46,21 +45,6 @@ option_parse(int key, char *text, struct argp_state *state)
 }
 
 const char *argp_program_version = "mace-dump " MACE_VERSION_TEXT;
-
-/* true: nothing is there, or an empty directory. */
-static bool
-place_free(const char *path)
-{
-    DIR *directory = opendir(path);
-    const struct dirent *entry;
-    bool empty = true;
-    if (directory == NULL)
-        return errno == ENOENT;
-    while (empty && (entry = readdir(directory)) != NULL)
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-    closedir(directory);
-    return empty;
-}
 
 /* The copy looked at as mace-check would. */
 static int

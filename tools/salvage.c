@@ -1,8 +1,12 @@
 #include "salvage.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "mshm/ops.h"
 #include "mshm/status.h"
@@ -178,31 +182,65 @@ buckets_make(struct salvage *salvage)
     return status;
 }
 
+/* The pages are those of the cut, all of them: the log is what follows. */
+static int
+named_take(struct salvage *salvage)
+{
+    int status = salvage_leaves_named(salvage->check, &salvage->leaves);
+    if (status == MSHM_OK)
+        status = buckets_make(salvage);
+    return status == MSHM_OK ? leaves_before(salvage, UINT64_MAX) : status;
+}
+
+static int
+found_prepare(struct salvage *salvage)
+{
+    int status = salvage_leaves_found(salvage->check, &salvage->leaves);
+    if (status == MSHM_OK && salvage->check->file_count > 0)
+        status = salvage_catalogue(salvage->check);
+    return status == MSHM_OK ? buckets_make(salvage) : status;
+}
+
+static void
+commits_lost(struct salvage *salvage, uint64_t last)
+{
+    report_damagef(salvage->result->lost, (struct finding){0},
+                   "the log can be read up to commit %llu: what was written after it is lost",
+                   (unsigned long long)last);
+}
+
+/* Nothing tells then whether a newer state of a page stood where nothing can be read now. */
+static void
+states_doubtful(struct salvage *salvage)
+{
+    report_damage(salvage->result->lost,
+                  &(struct finding){.text = "no manifest can be read: where a page's newest record "
+                                            "is damaged, an older one was taken"});
+}
+
 static int
 salvage_steps(struct salvage *salvage)
 {
     struct check *check = salvage->check;
-    struct wal_from from = {.timestamp = check->manifest.cut.timestamp,
-                            .chain = check->manifest.cut.chain,
-                            .position = check->manifest.cut.position};
+    struct wal_from from = {0};
     const uint8_t *id = check->manifest.database_id;
     uint64_t last = 0;
+    bool more = false;
     int status;
     if (check->loaded) {
-        status = salvage_leaves_named(check, &salvage->leaves);
-        /* The pages are those of the cut, all of them: the log is what follows. */
-        if (status == MSHM_OK)
-            status = buckets_make(salvage);
-        if (status == MSHM_OK)
-            status = leaves_before(salvage, UINT64_MAX);
+        from = (struct wal_from){.timestamp = check->manifest.cut.timestamp,
+                                 .chain = check->manifest.cut.chain,
+                                 .position = check->manifest.cut.position};
+        salvage->result->manifest = check->manifest.number;
+        status = named_take(salvage);
     } else {
-        from = (struct wal_from){0};
-        status = salvage_leaves_found(check, &salvage->leaves);
+        status = found_prepare(salvage);
+        states_doubtful(salvage);
         if (check->file_count == 0)
             id = NULL;
     }
     if (status == MSHM_OK)
-        status = salvage_log(check, id, &from, record_take, salvage, &last);
+        status = salvage_log(check, id, &from, record_take, salvage, &last, &more);
     if (status == MSHM_OK)
         status = leaves_before(salvage, UINT64_MAX);
     if (status == MSHM_OK)
@@ -210,6 +248,39 @@ salvage_steps(struct salvage *salvage)
     salvage->result->last_commit = salvage->result->commits > 0 ? last : 0;
     if (status == MSHM_OK)
         lost_tell(salvage);
+    if (status == MSHM_OK && more)
+        commits_lost(salvage, last);
+    return status;
+}
+
+/* Until its broker has left. Asking it would keep it there. */
+static void
+broker_await(const char *path)
+{
+    enum { TRIES = 1000, PAUSE_NS = 10 * 1000 * 1000 };
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; fd >= 0 && i < TRIES && flock(fd, LOCK_EX | LOCK_NB) < 0; i++)
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+    if (fd >= 0)
+        close(fd);
+}
+
+int
+salvage_verify(const char *path, char *why, size_t why_size)
+{
+    struct check check = {.host = {.directory = -1}};
+    struct report *report = report_create();
+    broker_await(path);
+    int status =
+        report != NULL ? check_open(&check, path, false, report, why, why_size) : MSHM_NO_MEMORY;
+    if (status == MSHM_OK)
+        status = check_run(&check, why, why_size);
+    if (status == MSHM_OK && report_count(report) != 0) {
+        report_first(report, why, why_size);
+        status = MSHM_CORRUPT;
+    }
+    check_close(&check);
+    report_destroy(report);
     return status;
 }
 
@@ -224,6 +295,8 @@ salvage_run(struct check *check, const char *path, struct salvage_result *result
     int status = MSHM_NO_MEMORY;
     if (result->lost != NULL && salvage.gaps != NULL)
         status = salvage_store_create(&salvage.store, path, why, why_size);
+    if (status == MSHM_OK && !check->loaded)
+        status = salvage_manifest(check);
     if (status == MSHM_OK)
         status = salvage_steps(&salvage);
     if (status != MSHM_OK && why[0] == '\0')
@@ -231,5 +304,7 @@ salvage_run(struct check *check, const char *path, struct salvage_result *result
     salvage_store_destroy(salvage.store);
     salvage_leaves_free(&salvage.leaves);
     salvage_gaps_destroy(salvage.gaps);
+    if (status == MSHM_OK)
+        status = salvage_verify(path, why, why_size);
     return status;
 }

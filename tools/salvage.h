@@ -1,7 +1,7 @@
 /* salvage.h - mace-check --repair: what can be read of a damaged database goes into a new one, through libmace as any program
  * would write it; what cannot be read is listed by bucket and keys.
  *
- *   manifest readable:  its leaves ------------------.
+ *   a manifest readable: its leaves -----------------.
  *   else:               newest leaf record of each    +-- in the order of their timestamps --> new database
  *                       pid in the data files        |
  *   log: records that continue one another ---------'
@@ -62,9 +62,10 @@ void salvage_leaves_free(struct salvage_leaves *leaves);
 /* --- salvage_log.c: log records that can be read --- */
 
 /* Walks over the records that continue `from` (timestamp 0: from the oldest segment that can be read on), as far as they are whole.
- * `id`: of the database; NULL: that of the first segment. *last: timestamp of the last record taken. MSHM_OK, MSHM_NO_MEMORY, or what `each` returned. */
+ * `id`: of the database; NULL: that of the first segment. *last: timestamp of the last record taken; *more: newer
+ * commits stand behind a damaged place. MSHM_OK, MSHM_NO_MEMORY, or what `each` returned. */
 int salvage_log(struct check *check, const uint8_t *id, const struct wal_from *from, wal_each *each,
-                void *argument, uint64_t *last);
+                void *argument, uint64_t *last, bool *more);
 
 /* --- salvage_gaps.c: keys that no leaf covers --- */
 
@@ -79,14 +80,27 @@ void salvage_gaps_each(struct salvage_gaps *gaps, uint32_t bucket,
                        void (*lost)(void *argument, const struct check_range *range),
                        void *argument);
 
+/* --- salvage_manifest.c --- */
+
+/* When CURRENT leads nowhere: loads and looks at the newest manifest that is whole. MSHM_OK, and check->loaded when there is
+ * one; MSHM_NO_MEMORY. */
+int salvage_manifest(struct check *check);
+/* What is known without a manifest that can be read: the database's catalogue, from the newest record of any manifest that
+ * has a whole one, into check->buckets. After salvage_leaves_found. MSHM_OK, also when there is none; MSHM_NO_MEMORY. */
+int salvage_catalogue(struct check *check);
+
 /* --- salvage.c --- */
 
 struct salvage_result {
     uint64_t leaves, keys, commits; /* taken; commits: of the log */
     uint64_t last_commit;           /* the newest one taken from the log; 0: none */
+    uint64_t manifest;              /* the one that was used; 0: none could be read */
     uint64_t strange;               /* entries of kinds that this program does not know */
     struct report *lost;            /* ranges that could not be read; the caller's to destroy */
 };
+/* Is the new database all right? MSHM_OK, or a status and *why. Waits for its broker to leave. */
+int salvage_verify(const char *path, char *why, size_t why_size);
+
 /* After check_run of this check: MSHM_OK and *result, or a status and *why. */
 int salvage_run(struct check *check, const char *path, struct salvage_result *result, char *why,
                 size_t why_size);

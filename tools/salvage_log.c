@@ -224,15 +224,50 @@ oldest_find(struct walk *walk)
     return found;
 }
 
+/* --- what stands behind the last record taken --- */
+
+/* A record of this segment with a newer commit, at or behind `at`. */
+static bool
+newer_in(struct walk *walk, const struct wal_found *found, uint64_t at)
+{
+    if (wal_segment_load(&walk->check->env, found, &walk->bytes, &walk->bytes_capacity,
+                         &walk->have) != MSHM_OK)
+        return false;
+    for (; at + sizeof(struct wal_record) <= walk->have; at += WAL_ALIGNMENT) {
+        const struct wal_record *record = (const void *)(walk->bytes + at);
+        if (wal_record_check(&found->header, at, record, walk->have - at) != 0 &&
+            record->timestamp > walk->timestamp)
+            return true;
+    }
+    return false;
+}
+
+/* Commits that were written and cannot be taken, because something before them is missing. */
+static bool
+newer_there(struct walk *walk, uint64_t cut_segment)
+{
+    for (uint32_t i = 0; i < walk->count; i++) {
+        const struct wal_found *found = &walk->found[i];
+        if (found->number < cut_segment || found->number < walk->at.segment)
+            continue;
+        if (found->header.continues_timestamp > walk->timestamp ||
+            newer_in(walk, found,
+                     found->number == walk->at.segment ? walk->at.offset : WAL_RECORDS_AT))
+            return true;
+    }
+    return false;
+}
+
 int
 salvage_log(struct check *check, const uint8_t *id, const struct wal_from *from, wal_each *each,
-            void *argument, uint64_t *last)
+            void *argument, uint64_t *last, bool *more)
 {
     struct walk walk = {.check = check, .id = id, .each = each, .argument = argument};
     walk.status = segments_find(&walk);
     if (walk.status == MSHM_OK)
         walk_from(&walk, from->timestamp != 0 ? cut_find(&walk, from) : oldest_find(&walk));
     *last = walk.timestamp;
+    *more = walk.status == MSHM_OK && newer_there(&walk, from->position.segment);
     free(walk.found);
     free(walk.bytes);
     return walk.status;

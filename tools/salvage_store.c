@@ -55,7 +55,9 @@ salvage_store_create(struct salvage_store **result, const char *path, char *why,
     int status = mace_open(path, &options, &store->db);
     if (status != MACE_OK) {
         snprintf(why, why_size, "%s: a new database cannot be made: %s", path,
-                 mace_strerror(status));
+                 status == MACE_NOT_FOUND
+                     ? "the directory above it or the program mace-broker is not found"
+                     : mace_strerror(status));
         free(store);
         return status;
     }
