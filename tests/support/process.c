@@ -185,7 +185,8 @@ process_descriptors(pid_t pid)
     while ((entry = readdir(directory)) != NULL) {
         ssize_t size = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
         target[size > 0 ? size : 0] = '\0';
-        count += size > 0 && strstr(target, "/wal/") == NULL;
+        count += size > 0 && strstr(target, "/wal/") == NULL && strstr(target, "/data/") == NULL &&
+                 strstr(target, "/MANIFEST-") == NULL;
     }
     closedir(directory);
     return count;

@@ -48,8 +48,8 @@ void channel_expect(int channel, uint64_t word);
 
 /* The state letter of /proc/PID/stat, 0 when there is no such process. */
 char process_state(pid_t pid);
-/* Descriptors that a process has open, those of log segments left out, whose number depends on where the log stands; -1
- * when that may not be looked at. */
+/* Descriptors that a process has open, those of the database's files left out, whose number depends on where the log and
+ * the checkpoints stand; -1 when that may not be looked at. */
 int process_descriptors(pid_t pid);
 /* Children of this process, zombies included. */
 int process_children(void);
