@@ -514,7 +514,8 @@ core_step(struct core *core, uint64_t *wait_ns)
         return true;
     }
     done = sessions_settle(core) || done;
-    uint64_t due_ns = UINT64_MAX;
+    /* A page that was read and finds no frame is tried again, whatever else there is to do. */
+    uint64_t due_ns = pager_short(core->pager) > 0 ? MAINTAIN_NS : UINT64_MAX;
     bool look = !done || !checkpoint_idle(core->checkpoint) || ++core->turns % CHECK_TURNS == 0;
     if (look && checkpoint_turn(core, &done, &due_ns) != MSHM_OK) {
         core_poison(core);

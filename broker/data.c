@@ -431,7 +431,8 @@ data_writing(const struct data *data, uint32_t size, uint64_t *offset, struct en
     assert(size % DATA_UNIT == 0);
     if (writing == NULL || writing->total + size > DATA_MAX_FILE_SIZE)
         return 0;
-    if (writing->total + size > data->options.file_size && writing->total > DATA_RECORDS_AT)
+    if (size > 0 && writing->total + size > data->options.file_size &&
+        writing->total > DATA_RECORDS_AT)
         return 0;
     *offset = writing->total;
     *file = file_opened(writing);

@@ -51,7 +51,8 @@ uint32_t data_next_number(const struct data *data);
  * MSHM_CORRUPT: it is not there; MSHM_IO, MSHM_LIMIT, MSHM_NO_MEMORY. */
 int data_begin(struct data *data, uint32_t number);
 /* The file being written and where the next record goes; 0 when a new file has to be begun before `size` more bytes (a
- * multiple of DATA_UNIT). An empty file takes any size up to the largest possible. */
+ * multiple of DATA_UNIT; size 0: the file as it is, also when it is full). An empty file takes any size up to the largest
+ * possible. */
 uint32_t data_writing(const struct data *data, uint32_t size, uint64_t *offset,
                       struct env_file **file);
 /* `size` more bytes stand at the end of the file being written. */
