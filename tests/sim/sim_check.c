@@ -69,10 +69,23 @@ answer_refused(struct sim_client *client, const struct sim_request *request)
     case MSHM_TOO_BIG:
         world->statistics.too_big++;
         break;
+    case MSHM_IO: /* a page could not be read */
+        if (world->error_planned)
+            break; /* fall through */
     default:
         sim_fail(world, "request %llu of kind %u answered with %d",
                  (unsigned long long)request->sequence, request->kind, request->status);
     }
+}
+
+/* Only an error that the disk had may be told to a reader. */
+static void
+answer_page_in(struct sim_client *client, const struct sim_request *request)
+{
+    struct sim_world *world = client->world;
+    if (request->status == MSHM_OK || (request->status == MSHM_IO && world->error_planned))
+        return;
+    sim_fail(world, "pages were asked for and the answer is %d", request->status);
 }
 
 void
@@ -80,11 +93,14 @@ sim_check_answer(struct sim_client *client, struct sim_request *request)
 {
     struct sim_world *world = client->world;
     if (request->status == MSHM_UNKNOWN_OUTCOME || core_poisoned(world->core)) {
-        if (request->status == MSHM_OK && request->kind != MSHM_REQUEST_SYNC)
+        if (request->status == MSHM_OK && request->kind != MSHM_REQUEST_SYNC &&
+            request->kind != MSHM_REQUEST_PAGE_IN)
             answer_committed(client, request); /* posted before the failure */
         return;
     }
-    if (request->kind == MSHM_REQUEST_SYNC) {
+    if (request->kind == MSHM_REQUEST_PAGE_IN) {
+        answer_page_in(client, request);
+    } else if (request->kind == MSHM_REQUEST_SYNC) {
         if (request->status != MSHM_OK)
             sim_fail(world, "a sync was answered with %d", request->status);
         else if (request->acked_before > world->durable)
@@ -159,61 +175,6 @@ sim_check_advance(struct sim_world *world)
     world->claim_count = kept;
 }
 
-/* --- contents --- */
-
-static void
-check_key(struct sim_world *world, struct mshm_lane *lane, struct mshm_tree_ref ref, unsigned key,
-          mshm_timestamp snapshot)
-{
-    static uint8_t buffer[MODEL_VALUE_MAX], expected[MODEL_VALUE_MAX];
-    uint8_t bytes[MODEL_KEY_MAX];
-    struct model_version version;
-    uint64_t size = 0;
-    mshm_pid missing;
-    size_t key_size = model_key_bytes(key, bytes);
-    int status = mshm_get(&world->core->view, lane, NULL, ref, bytes, key_size, snapshot, buffer,
-                          sizeof buffer, &size, NULL, &missing);
-    bool exists = model_read(&world->model, ref.bucket, key, snapshot, &version);
-    if (status != (exists ? MSHM_OK : MSHM_NOT_FOUND)) {
-        sim_fail(world, "bucket %u key %u at %llu: status %d, expected %s", ref.bucket, key,
-                 (unsigned long long)snapshot, status, exists ? "a value" : "nothing");
-        return;
-    }
-    if (!exists)
-        return;
-    model_value_bytes(version.write, version.size, expected);
-    if (size != version.size || memcmp(buffer, expected, size) != 0)
-        sim_fail(world, "bucket %u key %u at %llu: another value than that of commit %llu",
-                 ref.bucket, key, (unsigned long long)snapshot,
-                 (unsigned long long)version.timestamp);
-}
-
-struct everything {
-    struct sim_world *world;
-    mshm_timestamp snapshot;
-};
-
-static int
-check_bucket(const struct catalogue_bucket *bucket, void *argument)
-{
-    struct everything *everything = argument;
-    struct mshm_tree_ref ref = {.bucket = bucket->id, .root = bucket->root};
-    struct mshm_lane lane = {0};
-    for (unsigned key = 0; key < MODEL_KEYS && !everything->world->failed; key++)
-        check_key(everything->world, &lane, ref, key, everything->snapshot);
-    return 0;
-}
-
-void
-sim_check_everything(struct sim_world *world, mshm_timestamp snapshot)
-{
-    struct everything everything = {world, snapshot};
-    const char *why = "";
-    catalogue_each(world->core->catalogue, check_bucket, &everything);
-    if (core_check(world->core, &why) != MSHM_OK)
-        sim_fail(world, "core_check: %s", why);
-}
-
 /* --- after a recovery --- */
 
 static void
@@ -221,7 +182,7 @@ check_outcome(struct sim_world *world, const struct sim_past *past, struct sim_r
               mshm_timestamp n)
 {
     mshm_timestamp timestamp = 0;
-    if (request->kind == MSHM_REQUEST_SYNC)
+    if (request->kind == MSHM_REQUEST_SYNC || request->kind == MSHM_REQUEST_PAGE_IN)
         return;
     enum mshm_outcome outcome =
         outcomes_lookup(world->core->outcomes, past->incarnation, (uint32_t)past->number,
@@ -337,5 +298,7 @@ sim_check_recovered(struct sim_world *world)
     world->cut = false;
     sim_check_advance(world);
     if (!world->failed)
-        sim_check_everything(world, n);
+        sim_check_files(world);
+    if (!world->failed)
+        sim_check_everything(world);
 }

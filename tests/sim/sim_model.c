@@ -31,27 +31,30 @@ model_fini(struct model *model)
     free(model->commits);
 }
 
-/* Short and long keys, with and without a common prefix, some of bytes that text does not have. Those of the upper half
- * differ only at their ends, in groups, so that separators are long, inner pages small and trees high. */
+/* Sixteen groups of 256. In each, short and long keys, with and without a common prefix, some of bytes that text does not
+ * have. Those of the upper half of every fourth group differ only at their ends, in groups, so that separators are long,
+ * inner pages small and trees high. */
 size_t
 model_key_bytes(unsigned key, uint8_t bytes[MODEL_KEY_MAX])
 {
     static const char prefix[] = "common/prefix/of/keys/";
-    size_t size = 0, filler = key % 16 == 5 ? 700 : key * 13 % 40;
-    if (key >= MODEL_KEYS / 2) {
+    unsigned group = key / 256, low = key % 256;
+    size_t size = 0, filler = low % 16 == 5 ? 700 : low * 13 % 40;
+    bytes[size++] = (uint8_t)(group * 17);
+    if (low >= 128 && group % 4 == 0) {
         bytes[size++] = 0xff;
-        bytes[size++] = (uint8_t)(key / 8);
-        memset(bytes + size, (int)(key / 8 * 7), 600);
-        bytes[size + 600] = (uint8_t)key;
+        bytes[size++] = (uint8_t)(low / 8);
+        memset(bytes + size, (int)(low / 8 * 7), 600);
+        bytes[size + 600] = (uint8_t)low;
         return size + 601;
     }
-    bytes[size++] = (uint8_t)(key / 64 * 85); /* 0x00, 0x55 */
-    if (key / 64 % 2 == 1) {
+    bytes[size++] = (uint8_t)(low / 64 * 85); /* 0x00, 0x55, 0xaa, 0xff */
+    if (low / 64 % 2 == 1) {
         memcpy(bytes + size, prefix, sizeof prefix - 1);
         size += sizeof prefix - 1;
     }
-    bytes[size++] = (uint8_t)key;
-    memset(bytes + size, (int)(key * 7), filler);
+    bytes[size++] = (uint8_t)low;
+    memset(bytes + size, (int)(low * 7), filler);
     return size + filler;
 }
 
@@ -264,4 +267,20 @@ model_ever(struct model *model, uint32_t bucket, unsigned key, mshm_timestamp fr
             (at->versions[i].write != 0) == existed)
             return true;
     return false;
+}
+
+void
+model_print(const struct model *model, uint32_t id)
+{
+    const struct model_bucket *bucket = model_bucket_find((struct model *)(uintptr_t)model, id);
+    for (unsigned key = 0; bucket != NULL && key < MODEL_KEYS; key++) {
+        const struct model_key *at = &bucket->keys[key];
+        if (at->count > 0)
+            printf("  key %u:", key);
+        for (uint32_t i = 0; i < at->count; i++)
+            printf(" %llu%s", (unsigned long long)at->versions[i].timestamp,
+                   at->versions[i].write == 0 ? "-" : "");
+        if (at->count > 0)
+            printf("\n");
+    }
 }

@@ -13,7 +13,7 @@
 #include "mshm/ops.h"
 
 enum {
-    MODEL_KEYS = 256,
+    MODEL_KEYS = 4096,
     MODEL_BUCKETS = 64,
     MODEL_OPS = 8,
     MODEL_KEY_MAX = 1024,
@@ -85,6 +85,9 @@ struct model_bucket *model_bucket_named(struct model *model, const char *name); 
 struct model_bucket *model_bucket_add(struct model *model, uint32_t id, const char *name,
                                       mshm_timestamp created);
 void model_bucket_forget(struct model *model, struct model_bucket *bucket);
+
+/* For people: the commits that wrote each key; - deleted. */
+void model_print(const struct model *model, uint32_t bucket);
 
 /* The newest version <= snapshot; false: the key does not exist there. */
 bool model_read(struct model *model, uint32_t bucket, unsigned key, mshm_timestamp snapshot,

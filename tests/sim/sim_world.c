@@ -44,7 +44,7 @@ sim_chance(struct sim_world *world, unsigned percent)
 static void
 harvest_all(struct sim_world *world)
 {
-    for (int i = 0; i < SIM_CLIENTS; i++)
+    for (int i = 0; i <= SIM_CLIENTS; i++)
         if (world->clients[i] != NULL)
             sim_client_harvest(world->clients[i]);
     for (uint32_t i = 0; i < world->leaving_count; i++)
@@ -62,7 +62,7 @@ static void
 on_wake(void *argument, unsigned int *word)
 {
     struct sim_world *world = argument;
-    for (int i = 0; i < SIM_CLIENTS; i++)
+    for (int i = 0; i <= SIM_CLIENTS; i++)
         if (world->clients[i] != NULL)
             sim_client_wake(world->clients[i], word);
 }
@@ -133,7 +133,7 @@ static bool
 broker_wakes(struct sim_world *world)
 {
     bool rung = false;
-    for (int i = 0; i < SIM_CLIENTS; i++)
+    for (int i = 0; i <= SIM_CLIENTS; i++)
         rung = rung || (world->clients[i] != NULL && world->clients[i]->doorbell);
     if (!rung && !sim_env_busy(world->sim) && sim_env_now(world->sim) < world->sleep_until)
         return false;
@@ -146,7 +146,7 @@ broker_wakes(struct sim_world *world)
 static void
 doorbells_deliver(struct sim_world *world)
 {
-    for (int i = 0; i < SIM_CLIENTS; i++) {
+    for (int i = 0; i <= SIM_CLIENTS; i++) {
         struct sim_client *client = world->clients[i];
         if (client == NULL || !client->doorbell)
             continue;
@@ -192,8 +192,19 @@ options_choose(struct sim_world *world)
     options->history_limit = sim_chance(world, 30) ? 65536 : 0;
     options->revoke_after_ns = sim_chance(world, 50) ? 1000000 : 20000000;
     sim_env_set_mapping(world->sim, sim_chance(world, 90));
-    world->fat = sim_chance(world, 25); /* more data than cache */
-    world->keys = sim_chance(world, 30) ? 8 : 8 + (unsigned)sim_below(world, MODEL_KEYS - 8);
+    options->data_file_size = sim_chance(world, 50) ? 65536 << sim_below(world, 4) : 4 << 20;
+    options->checkpoint_log_bytes = UINT64_C(16384) << sim_below(world, 7);
+    options->checkpoint_interval_ns = UINT64_C(1000000) << sim_below(world, 12);
+    world->fat = sim_chance(world, 25); /* large values */
+    uint64_t extent = sim_below(world, 100);
+    world->keys = extent < 25   ? 8
+                  : extent < 60 ? 8 + (unsigned)sim_below(world, 250)
+                  : extent < 90 ? 256 + (unsigned)sim_below(world, 500)
+                                : MODEL_KEYS;
+    world->squeeze = sim_chance(world, 60) ? (unsigned)(5 << sim_below(world, 4)) : 0;
+    free(world->hints);
+    world->hints = calloc(options->cache_size / 4096 + 1024, 1);
+    options->hints = sim_chance(world, 80) ? world->hints : NULL;
 }
 
 static bool
@@ -215,7 +226,7 @@ core_start(struct sim_world *world, int *status, char *why, size_t why_size)
 static void
 core_throw_away(struct sim_world *world)
 {
-    for (int i = 0; i < SIM_CLIENTS; i++) {
+    for (int i = 0; i <= SIM_CLIENTS; i++) {
         if (world->clients[i] != NULL)
             sim_client_free(world->clients[i]);
         world->clients[i] = NULL;
@@ -320,11 +331,38 @@ disk_full(struct sim_world *world, uint64_t ns)
 {
     world->full_until = ns != 0 ? sim_env_now(world->sim) + ns : 0;
     sim_env_set_full(world->sim, ns != 0);
+    world->was_full = world->was_full || ns != 0;
+}
+
+/* As if others needed memory: clean pages leave it. Who uses the hints writes what they like. */
+static void
+world_squeeze(struct sim_world *world)
+{
+    struct core *core = world->core;
+    uint64_t units = world->options.cache_size / 4096;
+    for (int i = 0; i < 16; i++)
+        world->hints[sim_below(world, units)] = (uint8_t)sim_below(world, 256);
+    uint64_t later_ns = sim_chance(world, 20) ? UINT64_C(1000000000) : 0;
+    tree_ahead_begin(core->tree); /* no place that was found is right any more */
+    pages_evict(core->pages, UINT64_C(4096) << sim_below(world, 9),
+                sim_env_now(world->sim) + later_ns);
+}
+
+static void
+phase_change(struct sim_world *world)
+{
+    static const enum sim_phase phases[] = {SIM_PHASE_MIXED, SIM_PHASE_LOAD, SIM_PHASE_DELETE};
+    world->phase = phases[sim_below(world, 3)];
+    world->cursor = (unsigned)sim_below(world, world->keys);
 }
 
 static void
 world_step(struct sim_world *world)
 {
+    if (sim_below(world, 1000) < world->squeeze)
+        world_squeeze(world);
+    if (sim_below(world, 300) == 0)
+        phase_change(world);
     uint64_t choice = sim_below(world, 1000);
     world->statistics.steps++;
     if (world->full_until != 0 && sim_env_now(world->sim) > world->full_until)
@@ -353,22 +391,37 @@ death_plan(struct sim_world *world)
     static const int errors[] = {EIO, EIO, EIO, ENOSPC, EDQUOT};
     uint64_t choice = sim_below(world, 100);
     world->die_cut = sim_chance(world, 50);
+    world->was_full = world->error_planned = false;
     if (choice < 35) {
         sim_env_die_at(world->sim, 1 + sim_below(world, 300), world->die_cut);
     } else if (choice < 60) {
         world->die_at_point = 1 + sim_below(world, 2000);
     } else if (choice < 75) {
-        sim_env_fail(world->sim,
-                     sim_chance(world, 50) ? SIM_CALL_SYNC | SIM_CALL_WRITE
-                                           : 0xffu & ~(unsigned)SIM_CALL_READ,
-                     1 + sim_below(world, 100), errors[sim_below(world, 5)]);
+        int error = errors[sim_below(world, 5)];
+        unsigned calls = sim_chance(world, 50) ? SIM_CALL_SYNC | SIM_CALL_WRITE : 0xff;
+        if (error != EIO)
+            calls &= ~(unsigned)SIM_CALL_READ;
+        else if (sim_chance(world, 30))
+            calls = SIM_CALL_READ;
+        sim_env_fail(world->sim, calls, 1 + sim_below(world, 100), error);
+        world->error_planned = true;
+        world->was_full = error != EIO;
     }
 }
 
-static bool
-world_over(struct sim_world *world)
+bool
+sim_world_over(struct sim_world *world)
 {
     return world->failed || sim_env_dead(world->sim) || core_poisoned(world->core);
+}
+
+static bool
+client_reads(const struct sim_client *client)
+{
+    for (int lane = 0; lane < SIM_LANES; lane++)
+        if (client->lanes[lane].read.kind != SIM_READ_NONE)
+            return true;
+    return false;
 }
 
 static bool
@@ -376,7 +429,8 @@ anything_unanswered(const struct sim_world *world)
 {
     for (int i = 0; i < SIM_CLIENTS; i++) {
         const struct sim_client *client = world->clients[i];
-        if (client != NULL && (client->flight > 0 || client->control.active))
+        if (client != NULL &&
+            (client->flight > 0 || client->control.active || client_reads(client)))
             return true;
     }
     return world->leaving_count > 0;
@@ -391,7 +445,7 @@ world_settle(struct sim_world *world)
         if (world->clients[i] != NULL)
             world->clients[i]->quiet = true;
     uint64_t since = sim_env_now(world->sim);
-    while (!world_over(world) && anything_unanswered(world)) {
+    while (!sim_world_over(world) && anything_unanswered(world)) {
         for (int i = 0; i < SIM_CLIENTS; i++)
             if (world->clients[i] != NULL)
                 sim_client_step(world->clients[i]);
@@ -399,8 +453,8 @@ world_settle(struct sim_world *world)
         if (sim_env_now(world->sim) - since > UINT64_C(20000000000))
             sim_fail(world, "something is not answered within 20 seconds");
     }
-    if (!world_over(world))
-        sim_check_everything(world, world->core->visible);
+    if (!sim_world_over(world))
+        sim_check_everything(world);
 }
 
 /* After faults a commit succeeds: a delete whenever, a put when there is room. */
@@ -419,7 +473,7 @@ world_demand(struct sim_world *world)
     world->clients[place] = client;
     uint64_t since = sim_env_now(world->sim);
     int status = MSHM_BUSY;
-    while (!world_over(world) && status != MSHM_OK) {
+    while (!sim_world_over(world) && status != MSHM_OK) {
         status = sim_client_demand(client, (unsigned)sim_below(world, world->keys), false);
         sim_env_advance(world->sim, 1000000);
         if (sim_env_now(world->sim) - since > UINT64_C(1500000000))
@@ -432,9 +486,9 @@ world_stop(struct sim_world *world)
 {
     sim_awaken(world);
     core_stop(world->core);
-    for (int i = 0; i < 100000 && !world_over(world) && !core_stopped(world->core); i++)
+    for (int i = 0; i < 100000 && !sim_world_over(world) && !core_stopped(world->core); i++)
         sim_step_core(world);
-    if (world_over(world))
+    if (sim_world_over(world))
         return;
     if (!core_stopped(world->core))
         sim_fail(world, "a stop does not end");
@@ -451,15 +505,15 @@ world_serve(struct sim_world *world, bool last)
         death_plan(world);
     for (int i = 0; i < 3; i++)
         world->clients[i] = sim_client_attach(world);
-    for (uint64_t i = 0; i < steps && !world_over(world); i++)
+    for (uint64_t i = 0; i < steps && !sim_world_over(world); i++)
         world_step(world);
-    if (!world_over(world) && (last || sim_chance(world, 60)))
+    if (!sim_world_over(world) && (last || sim_chance(world, 60)))
         world_settle(world);
-    if (!world_over(world) && (last || sim_chance(world, 20)))
+    if (!sim_world_over(world) && (last || sim_chance(world, 20)))
         world_demand(world);
-    if (!world_over(world) && (last || sim_chance(world, 40)))
+    if (!sim_world_over(world) && (last || sim_chance(world, 40)))
         world_stop(world);
-    if (!world_over(world) || !sim_env_dead(world->sim)) {
+    if (!sim_world_over(world) || !sim_env_dead(world->sim)) {
         world->statistics.poisoned += core_poisoned(world->core);
         die_now(world, sim_chance(world, 50));
     }

@@ -18,7 +18,9 @@ enum {
     SIM_FLIGHT = 24,
     SIM_BRACKETS = 2,
     SIM_CLAIMS = 256,
-    SIM_POINTS = 64
+    SIM_POINTS = 64,
+    SIM_PIDS = 16,     /* pages asked for at once */
+    SIM_MISSES = 1000, /* of one page in a row: somebody starves */
 };
 
 /* A request from its publication to the end of its incarnation. */
@@ -28,17 +30,32 @@ struct sim_request {
     bool sync, answered;
     bool sleeping; /* in a futex wait for the answer, until woken */
     int lane;      /* -1: none */
+    int reader;    /* the lane whose read waits for these pages, -1: none does */
     int status;
     mshm_timestamp snapshot, timestamp;
     mshm_timestamp visible_before; /* at publication */
     mshm_timestamp acked_before;
     struct model_op ops[MODEL_OPS];
-    uint32_t count;
+    mshm_pid pids[SIM_PIDS];
+    uint32_t count; /* of ops, or of pids */
+};
+
+/* A read that goes on when the pages that it met on disk have come. */
+enum sim_read_kind { SIM_READ_NONE, SIM_READ_GET, SIM_READ_SCAN };
+struct sim_read {
+    enum sim_read_kind kind;
+    bool waiting; /* for an answer */
+    unsigned misses;
+    uint32_t bucket;
+    unsigned key; /* of a get; a scan: the first one that it has not met */
+    uint8_t at[MSHM_MAX_KEY];
+    size_t at_size; /* of a scan: where its next leaf begins */
 };
 
 struct sim_lane {
     bool open, committing;
     mshm_timestamp snapshot;
+    struct sim_read read;
 };
 
 /* A reader that stopped inside its bracket. */
@@ -92,7 +109,12 @@ struct sim_statistics {
     uint64_t steps, incarnations, cuts, kills, poisoned, stops;
     uint64_t committed, conflicts, preconditions, full, expired, too_big, reads, scans, brackets,
         revoked, lost, unanswered, enlarged;
+    uint64_t page_ins, page_reads, evictions, checkpoints, blind_writes, merges, replayed,
+        data_files;
 };
+
+/* What clients write for a while. */
+enum sim_phase { SIM_PHASE_MIXED, SIM_PHASE_LOAD, SIM_PHASE_DELETE };
 
 struct sim_world {
     uint64_t seed;
@@ -103,7 +125,7 @@ struct sim_world {
     struct core *core;
     void *store;
     uint64_t store_size;
-    struct sim_client *clients[SIM_CLIENTS];
+    struct sim_client *clients[SIM_CLIENTS + 1]; /* the last one is who looks at everything */
     struct sim_client *leaving[64]; /* dead ones whose requests are still being drained */
     uint32_t leaving_count;
     struct sim_past *past;
@@ -118,7 +140,13 @@ struct sim_world {
     bool cut;               /* the power was cut since something was last served */
     uint64_t next_write;
     unsigned keys, load; /* load: client steps in a thousand */
+    enum sim_phase phase;
+    unsigned cursor;  /* next key to load or to delete */
+    unsigned squeeze; /* steps in a thousand that press pages out of memory */
+    uint8_t *hints;
+    bool error_planned; /* this incarnation was to meet an error */
     uint64_t full_until;
+    bool was_full; /* this incarnation met a full disk */
     uint64_t sleep_until;
     bool asleep, fat;      /* fat: large values */
     uint64_t die_at_point; /* kill points from now; 0: not */
@@ -138,27 +166,46 @@ void sim_fail(struct sim_world *world, const char *format, ...)
 uint64_t sim_below(struct sim_world *world, uint64_t bound);
 bool sim_chance(struct sim_world *world, unsigned percent);
 void sim_step_core(struct sim_world *world);
+/* The process is dead or poisoned, or the history has failed. */
+bool sim_world_over(struct sim_world *world);
 void sim_awaken(struct sim_world *world);
 
 /* sim_client.c */
 struct sim_client *sim_client_attach(struct sim_world *world);
 void sim_client_step(struct sim_client *client);
-/* Takes all answers that are there. Touches nothing of the core. */
-void sim_client_harvest(struct sim_client *client);
-void sim_client_reply(struct sim_client *client, const void *message, size_t size);
-void sim_client_wake(struct sim_client *client, const unsigned int *word);
 void sim_client_die(struct sim_client *client);
 /* Frees memory; the broker must have forgotten it, or be gone. Its requests go to world->past. */
 void sim_client_free(struct sim_client *client);
+
+/* sim_request.c: each publishes a request, or nothing when there is no room. */
+void sim_commit(struct sim_client *client, int lane);
+void sim_one_call(struct sim_client *client);
+void sim_sync(struct sim_client *client);
+/* Asks for pages; `reader` is the lane that is told (-1: none). The number of requests so far, 0: no room. */
+uint64_t sim_page_in(struct sim_client *client, int reader, const mshm_pid *pids, uint32_t count);
+/* Lets the broker work until the request is answered; false: it died, or never answers. */
+bool sim_request_wait(struct sim_client *client, uint64_t index);
+/* Takes all answers that are there. Touches nothing of the core. */
+void sim_client_harvest(struct sim_client *client);
+void sim_client_wake(struct sim_client *client, const unsigned int *word);
 /* One put or delete at level SYNC, waited for: its status. */
 int sim_client_demand(struct sim_client *client, unsigned key, bool put);
 
 /* A living bucket's id, by chance. */
 uint32_t sim_bucket_choose(struct sim_world *world);
+unsigned sim_key_choose(struct sim_world *world);
 
-/* sim_reader.c. A get in the lane's snapshot, or (lane < 0) a one-call get; a whole walk; a reader that stops. */
+/* sim_control.c */
+void sim_control(struct sim_client *client);
+void sim_client_reply(struct sim_client *client, const void *message, size_t size);
+
+/* sim_reader.c. A get in the lane's snapshot, or (the last lane) a one-call get; a whole walk; a reader that stops. */
 void sim_read_key(struct sim_client *client, int lane);
 void sim_scan(struct sim_client *client, int lane);
+void sim_scan_bucket(struct sim_client *client, int lane, uint32_t bucket);
+/* What the lane reads goes on, if its pages have come. */
+void sim_read_go_on(struct sim_client *client, int lane);
+void sim_read_answer(struct sim_client *client, const struct sim_request *request);
 void sim_bracket_open(struct sim_client *client, unsigned index);
 void sim_bracket_end(struct sim_client *client, unsigned index);
 
@@ -168,7 +215,11 @@ void sim_check_answer(struct sim_client *client, struct sim_request *request);
 void sim_check_advance(struct sim_world *world);
 /* After a recovery: P1, P2, P3 and the outcomes of everything unanswered. */
 void sim_check_recovered(struct sim_world *world);
-/* Every key of every bucket at a snapshot, by gets through `lane` of `segment`. */
-void sim_check_everything(struct sim_world *world, mshm_timestamp snapshot);
+
+/* sim_inspect.c. Every key of every bucket as of now, read as a client reads; and all structures. */
+void sim_check_everything(struct sim_world *world);
+/* sim_files.c. What the manifest on disk names and what is there: nothing is missing, nothing is left over, no two records
+ * overlap, the figures of live bytes are right. Nothing may be under way. */
+void sim_check_files(struct sim_world *world);
 
 #endif

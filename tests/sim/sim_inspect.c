@@ -1,0 +1,79 @@
+/* sim_inspect.c - everything that the database holds, read as a client reads it and held against the model. */
+#include "mshm/status.h"
+#include "sim/sim_world.h"
+
+enum { GETS = 16 }; /* beside the scans: through the hash buckets */
+
+struct buckets {
+    uint32_t ids[MODEL_BUCKETS], count;
+};
+
+static int
+bucket_note(const struct catalogue_bucket *bucket, void *argument)
+{
+    struct buckets *buckets = argument;
+    if (buckets->count < MODEL_BUCKETS)
+        buckets->ids[buckets->count++] = bucket->id;
+    return 0;
+}
+
+/* Until the lane's read has ended: the broker reads its pages meanwhile. */
+static void
+read_finish(struct sim_client *client, int lane)
+{
+    struct sim_world *world = client->world;
+    for (uint64_t i = 0; client->lanes[lane].read.kind != SIM_READ_NONE && !sim_world_over(world);
+         i++) {
+        sim_step_core(world);
+        if (sim_world_over(world))
+            return;
+        sim_read_go_on(client, lane);
+        if (i == 1000000)
+            sim_fail(world, "a read does not end");
+    }
+}
+
+static void
+contents_check(struct sim_client *client)
+{
+    struct sim_world *world = client->world;
+    struct buckets buckets = {.count = 0};
+    catalogue_each(world->core->catalogue, bucket_note, &buckets);
+    for (uint32_t i = 0; i < buckets.count && !sim_world_over(world); i++) {
+        sim_scan_bucket(client, 0, buckets.ids[i]);
+        read_finish(client, 0);
+    }
+    for (int i = 0; i < GETS && !sim_world_over(world); i++) {
+        sim_read_key(client, 0);
+        read_finish(client, 0);
+    }
+}
+
+/* The looks of the check itself may meet a planned death or error. */
+static void
+structures_check(struct sim_world *world)
+{
+    const char *why = "";
+    if (sim_world_over(world) || core_check(world->core, &why) == MSHM_OK)
+        return;
+    if (!sim_env_dead(world->sim) && !sim_env_failed(world->sim))
+        sim_fail(world, "core_check: %s", why);
+}
+
+void
+sim_check_everything(struct sim_world *world)
+{
+    struct sim_client *client = sim_client_attach(world);
+    if (client == NULL)
+        return;
+    world->clients[SIM_CLIENTS] = client;
+    client->lanes[0].open = true;
+    client->lanes[0].snapshot =
+        mshm_snapshot_register(world->core->store, &client->segment->lanes[0]);
+    contents_check(client);
+    if (!sim_env_dead(world->sim)) {
+        structures_check(world);
+        world->clients[SIM_CLIENTS] = NULL;
+        sim_client_die(client);
+    }
+}
