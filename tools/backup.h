@@ -15,7 +15,7 @@
 #ifndef BACKUP_H
 #define BACKUP_H
 
-#include "check.h"
+#include "check_database.h"
 #include "place.h"
 
 struct backup_result {

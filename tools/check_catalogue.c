@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "catalogue_format.h"
-#include "check.h"
+#include "check_database.h"
 #include "mshm/status.h"
 #include "outcome.h"
 

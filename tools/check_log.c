@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "check_database.h"
 #include "mshm/ops.h"
 #include "mshm/status.h"
 #include "wal_lineage.h"

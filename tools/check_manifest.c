@@ -2,7 +2,7 @@
  * the bytes that have to be zero. */
 #include <string.h>
 
-#include "check.h"
+#include "check_database.h"
 #include "manifest_format.h"
 #include "mshm/status.h"
 

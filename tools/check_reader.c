@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "check_database.h"
 #include "mshm/status.h"
 
 enum { WINDOW = 1 << 20 };

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "check.h"
+#include "check_database.h"
 #include "mshm/status.h"
 
 enum { ATTEMPTS = 30, PAUSE_NS = 5 * 1000 * 1000 };

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "check_database.h"
 #include "crc.h"
 #include "data.h"
 #include "lock.h"

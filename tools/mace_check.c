@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check.h"
+#include "check_database.h"
 #include "mace/mace.h"
 #include "mshm/status.h"
 #include "place.h"

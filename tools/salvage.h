@@ -13,7 +13,7 @@
 #ifndef SALVAGE_H
 #define SALVAGE_H
 
-#include "check.h"
+#include "check_database.h"
 
 /* --- salvage_store.c: the new database --- */
 

@@ -1,12 +1,12 @@
-/* check.h - a database looked at from outside: what mace-check and the verification of a physical backup share.
+/* check_database.h - a database looked at from outside: what mace-check and the verification of a physical backup share.
  *
  *   check_open -> check_state_load -> check_log -> check_pages -> check_files -> check_trees -> report
  *   (lock)        manifest, files     records      by location    the rest       level by level
  *
  * Nothing is ever written to the database. Everything read from it is hostile input. One thread.
  */
-#ifndef CHECK_H
-#define CHECK_H
+#ifndef CHECK_DATABASE_H
+#define CHECK_DATABASE_H
 
 #include <stdbool.h>
 #include <stddef.h>
