@@ -91,10 +91,14 @@ log_bytes(const struct core *core)
     return core->wal != NULL ? wal_bytes_since(core->wal, core->manifest.cut.position) : 0;
 }
 
+/* Pages are split, merged and given back without a commit, too. They cannot leave memory before they were written, and
+ * without them commits may have to wait: so then a checkpoint is made whose cut is the one before it once more. */
 static bool
 checkpoint_dirty(const struct core *core)
 {
-    return core->applied > core->manifest.cut.timestamp;
+    struct pages_figures figures;
+    pages_figures(core->pages, &figures);
+    return core->applied > core->manifest.cut.timestamp || figures.changed_pages > 0;
 }
 
 static bool

@@ -20,7 +20,7 @@ void checkpoint_destroy(struct checkpoint *checkpoint);
 /* Closes its files; nothing may be under way. */
 void checkpoint_close(struct core *core);
 
-/* A checkpoint that is sealed from now on, or the last one when nothing was committed since its cut: the ticket that
+/* A checkpoint that is sealed from now on, or the last one when no page has changed since its cut: the ticket that
  * checkpoint_done reaches when it counts. */
 uint64_t checkpoint_request(struct core *core);
 uint64_t checkpoint_done(const struct checkpoint *checkpoint);

@@ -410,4 +410,5 @@ pages_figures(const struct pages *pages, struct pages_figures *figures)
     figures->dirty_pages += blind_pages(pages->blind);
     figures->sealed_bytes += blind_sealed_part;
     figures->sealed_pages = pages->place_count - pages->published;
+    figures->changed_pages = pages->changed.count;
 }
