@@ -61,6 +61,8 @@ answer_refused(struct sim_client *client, const struct sim_request *request)
         claim_add(world, request);
         break;
     case MSHM_FULL:
+        if (!world->was_full)
+            sim_fail(world, "FULL, but the disk was never full");
         world->statistics.full++;
         break;
     case MSHM_SNAPSHOT_EXPIRED:

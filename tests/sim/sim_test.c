@@ -42,6 +42,17 @@ statistics_print(const struct sim_statistics *sum)
     FIGURE(lost);
     FIGURE(unanswered);
     FIGURE(enlarged);
+    FIGURE(page_ins);
+    FIGURE(page_reads);
+    FIGURE(evictions);
+    FIGURE(checkpoints);
+    FIGURE(blind_writes);
+    FIGURE(merges);
+    FIGURE(replayed);
+    FIGURE(recycled);
+    FIGURE(data_bytes);
+    FIGURE(beyond);
+    FIGURE(far_beyond);
 #undef FIGURE
 }
 

@@ -13,6 +13,8 @@
 #include "mshm/status.h"
 #include "sim/sim_bugs.h"
 
+enum { LOAD_STEPS = 20000 };
+
 void
 sim_fail(struct sim_world *world, const char *format, ...)
 {
@@ -187,7 +189,7 @@ options_choose(struct sim_world *world)
     options->page_size = sim_chance(world, 70) ? 4096 : 8192;
     options->segment_size = 65536;
     options->log_mapping = sim_chance(world, 75);
-    options->max_sessions = 16;
+    options->max_sessions = 48;
     options->snapshot_max_age_ns = sim_chance(world, 20) ? 1000000 + sim_below(world, 20000000) : 0;
     options->history_limit = sim_chance(world, 30) ? 65536 : 0;
     options->revoke_after_ns = sim_chance(world, 50) ? 1000000 : 20000000;
@@ -195,12 +197,18 @@ options_choose(struct sim_world *world)
     options->data_file_size = sim_chance(world, 50) ? 65536 << sim_below(world, 4) : 4 << 20;
     options->checkpoint_log_bytes = UINT64_C(16384) << sim_below(world, 7);
     options->checkpoint_interval_ns = UINT64_C(1000000) << sim_below(world, 12);
-    world->fat = sim_chance(world, 25); /* large values */
+    world->large = sim_chance(world, 12);               /* much more data than cache */
+    world->fat = world->large || sim_chance(world, 25); /* large values */
     uint64_t extent = sim_below(world, 100);
     world->keys = extent < 25   ? 8
                   : extent < 60 ? 8 + (unsigned)sim_below(world, 250)
                   : extent < 90 ? 256 + (unsigned)sim_below(world, 500)
                                 : MODEL_KEYS;
+    if (world->large) {
+        options->cache_size = UINT64_C(1) << 20;
+        world->keys = MODEL_KEYS;
+        world->phase = SIM_PHASE_LOAD;
+    }
     world->squeeze = sim_chance(world, 60) ? (unsigned)(5 << sim_below(world, 4)) : 0;
     free(world->hints);
     world->hints = calloc(options->cache_size / 4096 + 1024, 1);
@@ -223,9 +231,37 @@ core_start(struct sim_world *world, int *status, char *why, size_t why_size)
     return *status == MSHM_OK && !sim_env_dead(world->sim);
 }
 
+/* What the broker counted, before it is forgotten. */
+static void
+figures_note(struct sim_world *world)
+{
+    struct sim_statistics *sum = &world->statistics;
+    if (world->core == NULL || world->core->figures == NULL)
+        return;
+    const struct mshm_counters *counters = &world->core->figures->counters;
+    sum->page_reads += AO_load(&counters->page_reads);
+    sum->evictions += AO_load(&counters->evictions);
+    sum->checkpoints += AO_load(&counters->checkpoints);
+    sum->blind_writes += AO_load(&counters->blind_writes);
+    sum->merges += AO_load(&counters->merges);
+    sum->replayed += AO_load(&counters->replayed);
+    sum->recycled += AO_load(&counters->log_recycled);
+    sum->data_bytes += AO_load(&counters->data_bytes);
+    uint64_t live = 0, total;
+    for (uint32_t i = 0; world->core->data != NULL && i < data_count(world->core->data); i++) {
+        struct data_figures file;
+        data_describe(world->core->data, i, &file);
+        live += file.live;
+    }
+    total = live / (world->options.cache_size / 100);
+    sum->beyond += total > 100;
+    sum->far_beyond += total > 300;
+}
+
 static void
 core_throw_away(struct sim_world *world)
 {
+    figures_note(world);
     for (int i = 0; i <= SIM_CLIENTS; i++) {
         if (world->clients[i] != NULL)
             sim_client_free(world->clients[i]);
@@ -348,6 +384,13 @@ world_squeeze(struct sim_world *world)
                 sim_env_now(world->sim) + later_ns);
 }
 
+/* A large world is filled first. */
+static bool
+world_loads(const struct sim_world *world)
+{
+    return world->large && world->phase == SIM_PHASE_LOAD && world->cursor < world->keys;
+}
+
 static void
 phase_change(struct sim_world *world)
 {
@@ -361,7 +404,7 @@ world_step(struct sim_world *world)
 {
     if (sim_below(world, 1000) < world->squeeze)
         world_squeeze(world);
-    if (sim_below(world, 300) == 0)
+    if (sim_below(world, 300) == 0 && !world_loads(world))
         phase_change(world);
     uint64_t choice = sim_below(world, 1000);
     world->statistics.steps++;
@@ -393,9 +436,9 @@ death_plan(struct sim_world *world)
     world->die_cut = sim_chance(world, 50);
     world->was_full = world->error_planned = false;
     if (choice < 35) {
-        sim_env_die_at(world->sim, 1 + sim_below(world, 300), world->die_cut);
+        sim_env_die_at(world->sim, 1 + sim_below(world, world->large ? 5000 : 300), world->die_cut);
     } else if (choice < 60) {
-        world->die_at_point = 1 + sim_below(world, 2000);
+        world->die_at_point = 1 + sim_below(world, world->large ? 40000 : 2000);
     } else if (choice < 75) {
         int error = errors[sim_below(world, 5)];
         unsigned calls = sim_chance(world, 50) ? SIM_CALL_SYNC | SIM_CALL_WRITE : 0xff;
@@ -500,12 +543,14 @@ static void
 world_serve(struct sim_world *world, bool last)
 {
     uint64_t steps = 200 + sim_below(world, 1500);
+    uint64_t most = steps + (world->large ? LOAD_STEPS : 0);
     world->load = 400 + (unsigned)sim_below(world, 500);
     if (!last)
         death_plan(world);
     for (int i = 0; i < 3; i++)
         world->clients[i] = sim_client_attach(world);
-    for (uint64_t i = 0; i < steps && !sim_world_over(world); i++)
+    for (uint64_t i = 0; (i < steps || world_loads(world)) && i < most && !sim_world_over(world);
+         i++)
         world_step(world);
     if (!sim_world_over(world) && (last || sim_chance(world, 60)))
         world_settle(world);

@@ -109,8 +109,10 @@ struct sim_statistics {
     uint64_t steps, incarnations, cuts, kills, poisoned, stops;
     uint64_t committed, conflicts, preconditions, full, expired, too_big, reads, scans, brackets,
         revoked, lost, unanswered, enlarged;
-    uint64_t page_ins, page_reads, evictions, checkpoints, blind_writes, merges, replayed,
-        data_files;
+    uint64_t page_ins, page_reads, evictions, checkpoints, blind_writes, merges, replayed, recycled;
+    uint64_t data_bytes;
+    uint64_t beyond,
+        far_beyond; /* incarnations with more live data than cache, and thrice as much */
 };
 
 /* What clients write for a while. */
@@ -148,8 +150,8 @@ struct sim_world {
     uint64_t full_until;
     bool was_full; /* this incarnation met a full disk */
     uint64_t sleep_until;
-    bool asleep, fat;      /* fat: large values */
-    uint64_t die_at_point; /* kill points from now; 0: not */
+    bool asleep, fat, large; /* fat: large values; large: much more data than cache */
+    uint64_t die_at_point;   /* kill points from now; 0: not */
     bool die_cut;
     bool failed;
     char failure[512];
