@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mshm/status.h"
@@ -71,7 +72,7 @@ write_generation(mace *db, mace_bucket *bucket, unsigned step, unsigned end, uns
         require_ok(mace_commit(txn));
 }
 
-void
+static void
 planted_create(const char *path)
 {
     const struct broker_options options = {
@@ -101,6 +102,48 @@ planted_create(const char *path)
     mace_bucket_close(bucket);
     mace_close(db);
     broker_kill(&broker);
+}
+
+/* --- for a case --- */
+
+char planted_path[SCRATCH_PATH];
+static char scratch[SCRATCH_PATH], base[SCRATCH_PATH], own[SCRATCH_PATH];
+
+void
+planted_base_create(void)
+{
+    scratch_create(scratch);
+    scratch_join(base, scratch, "base");
+    planted_create(base);
+}
+
+void
+planted_base_remove(void)
+{
+    scratch_remove(scratch);
+}
+
+void
+planted_copy_create(void)
+{
+    char name[40];
+    snprintf(name, sizeof name, "case-%d", (int)getpid());
+    scratch_join(own, scratch, name);
+    require(mkdir(own, 0700) == 0, "%s: %s", own, strerror(errno));
+    planted_beside(planted_path, "db");
+    scratch_copy(base, planted_path);
+}
+
+void
+planted_copy_remove(void)
+{
+    scratch_remove(own);
+}
+
+void
+planted_beside(char joined[SCRATCH_PATH], const char *name)
+{
+    scratch_join(joined, own, name);
 }
 
 /* --- taken apart --- */

@@ -15,8 +15,15 @@
 
 enum { PLANTED_KEYS = 12000, PLANTED_CHANGED = 6000, PLANTED_KEY = 16, PLANTED_VALUE = 160 };
 
-/* Makes it in `path`, which is not there. */
-void planted_create(const char *path);
+/* For a case of tests: makes it once, before all cases; gives each a copy of its own in planted_path. */
+extern char planted_path[SCRATCH_PATH];
+void planted_base_create(void);
+void planted_base_remove(void);
+void planted_copy_create(void);
+void planted_copy_remove(void);
+/* Beside the copy. */
+void planted_beside(char joined[SCRATCH_PATH], const char *name);
+
 void planted_key(char key[PLANTED_KEY], unsigned i);
 /* Generation that key i has at the end; 0: it is not there. */
 unsigned planted_generation(unsigned i);
