@@ -56,7 +56,8 @@ bool pager_reads(const struct pager *pager, uint32_t file);
 uint64_t pager_short(const struct pager *pager);
 
 /* Reads one page at once, blocking: recovery and checks. MSHM_OK (it is in memory then, or not a page), MSHM_CORRUPT,
- * MSHM_IO, MSHM_FULL (no frame), MSHM_NO_MEMORY; *why (may be NULL; static storage) is set when there is more. */
+ * MSHM_IO, MSHM_FULL (no frame), MSHM_NO_MEMORY; *why (may be NULL) is set when there is more: the page, file, offset and
+ * what is wrong there, good until the next call. */
 int pager_load(struct pager *pager, mshm_pid pid, const char **why);
 /* Lays out a page that is not in memory in private memory (`to`: MSHM_MAX_FRAME bytes, 64-aligned) without installing
  * it: *size is its frame size. Blocking: checks. As pager_load; MSHM_NOT_FOUND: it is in memory or not a page. */

@@ -123,19 +123,20 @@ pager_lay_out(struct pager *pager, mshm_pid pid, const struct page_records *reco
 void
 pager_report(struct pager *pager, mshm_pid pid, data_location location, int status, const char *why)
 {
-    char line[256], name[DATA_NAME_SIZE];
+    char name[DATA_NAME_SIZE];
     if (status != MSHM_CORRUPT && status != MSHM_VERSION && status != MSHM_IO)
         return;
     if (status == MSHM_CORRUPT)
         mshm_counter_add(&pager->counters->pages_corrupt, 1);
+    data_name(name, data_location_file(location));
+    snprintf(pager->report, sizeof pager->report,
+             "page %" PRIu32 " cannot be read: %s, offset %" PRIu64 ": %s", pid, name,
+             data_location_offset(location), why != NULL ? why : "reading failed");
     for (unsigned i = 0; i < DAMAGED_KEPT; i++)
         if (pager->damaged[i] == location)
             return;
     pager->damaged[pager->damaged_count++ % DAMAGED_KEPT] = location;
-    data_name(name, data_location_file(location));
-    snprintf(line, sizeof line, "page %" PRIu32 " cannot be read: %s, offset %" PRIu64 ": %s", pid,
-             name, data_location_offset(location), why != NULL ? why : "reading failed");
-    pager->env->log(pager->env->context, ENV_LOG_ERROR, line);
+    pager->env->log(pager->env->context, ENV_LOG_ERROR, pager->report);
 }
 
 /* --- waiting for the disk --- */
@@ -149,9 +150,10 @@ record_read(struct pager *pager, mshm_pid pid, struct page_records *records, uns
     int status = data_open(pager->data, location, &file, why);
     if (status == MSHM_OK)
         status = page_records_reserve(records, index);
-    if (status == MSHM_OK)
-        status = data_read(pager->data, location, 0, records->bytes[index],
-                           data_location_size(location));
+    if (status != MSHM_OK)
+        return status;
+    status =
+        data_read(pager->data, location, 0, records->bytes[index], data_location_size(location));
     if (status == MSHM_CORRUPT)
         *why = "the data file ends before the record does";
     if (status == MSHM_IO)
@@ -189,7 +191,7 @@ pager_load(struct pager *pager, mshm_pid pid, const char **why)
     }
     page_records_free(&records);
     if (status != MSHM_OK && wrong != NULL && why != NULL)
-        *why = wrong;
+        *why = pager->report;
     return status;
 }
 

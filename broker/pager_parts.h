@@ -28,6 +28,7 @@ struct pager {
     struct page_content *content;
     data_location damaged[DAMAGED_KEPT]; /* that were reported last */
     unsigned damaged_count;
+    char report[256]; /* page, file, offset and what is wrong there: the newest one */
 
     struct page_in **table; /* by pid; chained */
     uint32_t table_size, table_count;

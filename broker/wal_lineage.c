@@ -149,7 +149,7 @@ check_damaged(const struct scan *scan, const struct wal_found *found)
         status = MSHM_CORRUPT;
     free(bytes);
     if (status != MSHM_OK)
-        return refuse(scan, status, found->number, "damaged header before records");
+        return refuse(scan, status, found->number, "offset 0: damaged header before records");
     return MSHM_OK;
 }
 
@@ -196,7 +196,7 @@ predecessor(const struct scan *scan, const struct wal_found *found, int *status)
     }
     if (before->state != WAL_SEGMENT_VALID) {
         refuse(scan, MSHM_CORRUPT, before->number,
-               "damaged header, and a later segment continues it");
+               "offset 0: damaged header, and a later segment continues it");
         return NULL;
     }
     bool fits = header->continues_offset >= WAL_RECORDS_AT &&

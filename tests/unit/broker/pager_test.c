@@ -689,7 +689,8 @@ START_TEST(pages_can_be_loaded_at_once)
     expect_page(FIRST_PID + 3);
     ck_assert_int_eq(pager_load(world.pager, FIRST_PID + 3, &why), MSHM_OK);
     ck_assert_int_eq(pager_load(world.pager, FIRST_PID + 1, &why), MSHM_CORRUPT);
-    ck_assert_str_eq(why, "the record's checksum is wrong");
+    ck_assert_ptr_nonnull(strstr(why, ".dat, offset "));
+    ck_assert_ptr_nonnull(strstr(why, "the record's checksum is wrong"));
     ck_assert_uint_eq(world.lines, 1);
     world.read_error = -EIO;
     ck_assert_int_eq(pager_load(world.pager, FIRST_PID, &why), MSHM_IO);
