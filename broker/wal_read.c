@@ -241,11 +241,60 @@ report_end(const struct walk *walk, uint32_t index, struct wal_end *end)
     end->first_segment = lineage->line[0]->number;
 }
 
+/* Does the body of a segment, from an offset on, continue the log with records of which one says that a part of them had
+ * been durable? Without the header, and so without its salt, checksums cannot be verified; but nobody knows the
+ * checksum of the newest record who could have put the like here, and what was recycled is older. */
+static bool
+body_proves(const struct walk *walk, uint64_t number, uint64_t begin)
+{
+    uint32_t chain = walk->chain;
+    uint64_t timestamp = walk->timestamp, at = begin;
+    while (at < walk->have && walk->have - at >= sizeof(struct wal_record)) {
+        const struct wal_record *record = (const struct wal_record *)(walk->bytes + at);
+        bool mark = (record->op_count_flags & WAL_FLAG_MARK) != 0;
+        if (record->magic != WAL_RECORD_MAGIC || record->previous_crc != chain ||
+            record->timestamp != timestamp + (mark ? 0 : 1) || record->size < sizeof *record ||
+            record->size % WAL_ALIGNMENT != 0 || record->size > walk->have - at)
+            return false;
+        if (record->durable_segment == number && record->durable_offset > begin)
+            return true;
+        chain = record->crc;
+        timestamp = record->timestamp;
+        at += record->size;
+    }
+    return false;
+}
+
+/* The log ends at walk->at. A segment with zeros for a header is one that was never used, or whose header was never
+ * durable, and then nothing in it was: unless its records say otherwise, and the header was lost. */
+static int
+check_headless(struct walk *walk)
+{
+    const struct wal_lineage *lineage = &walk->lineage;
+    for (uint32_t i = 0; i < lineage->found_count; i++) {
+        struct wal_found headless = lineage->found[i];
+        bool holds = at_cut(walk, walk->at) && headless.number == walk->at.segment;
+        if (headless.state != WAL_SEGMENT_EMPTY || headless.number < walk->at.segment)
+            continue;
+        headless.header.segment_size = headless.file_size;
+        int status =
+            wal_segment_load(walk->env, &headless, &walk->bytes, &walk->capacity, &walk->have);
+        struct wal_position place = {headless.number, 0};
+        if (status != MSHM_OK)
+            return refuse(walk, status, place, "cannot be read");
+        if (body_proves(walk, headless.number, holds ? walk->at.offset : WAL_RECORDS_AT))
+            return refuse(walk, MSHM_CORRUPT, place,
+                          "no header, but a record says that it had been durable");
+    }
+    return MSHM_OK;
+}
+
 /* From here on all is as if the cut's record had just been taken; when nothing follows, that is the end. */
 static void
 begin_at_cut(struct walk *walk, const struct wal_from *from, struct wal_end *end)
 {
     walk->from = from;
+    walk->at = from->position;
     walk->timestamp = end->next.timestamp = from->timestamp;
     walk->chain = end->next.chain = from->chain;
     end->next.end = end->known_durable = from->position;
@@ -282,6 +331,8 @@ wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_se
         if (ended)
             report_end(&walk, i, &found);
     }
+    if ((status = check_headless(&walk)) != MSHM_OK)
+        goto out;
     if (lineage->found_count > 0 &&
         lineage->found[lineage->found_count - 1].number >= found.next.next_segment)
         found.next.next_segment = lineage->found[lineage->found_count - 1].number + 1;
