@@ -386,8 +386,8 @@ static const struct env fake_functions = {
     .log = fake_log,
 };
 
-static void *
-memory_map(uint64_t size)
+void *
+fake_memory(uint64_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -418,7 +418,7 @@ fake_start(struct fake *fake)
 {
     char why[256] = "";
     fake->store_size = core_store_size(&fake->options);
-    fake->store = memory_map(fake->store_size);
+    fake->store = fake_memory(fake->store_size);
     fake->completion_count = 0;
     int status = core_create(&fake->core, &fake->options, &fake->env, fake->store);
     if (status == MSHM_OK)
@@ -483,7 +483,7 @@ fake_attach(struct fake *fake, uint32_t flags)
 {
     struct fake_client *client = calloc(1, sizeof(*client));
     client->fake = fake;
-    client->segment = memory_map(MSHM_SESSION_SIZE);
+    client->segment = fake_memory(MSHM_SESSION_SIZE);
     int status =
         core_session_attach(fake->core, client->segment, client, flags, 1000, 77, &client->session);
     ck_assert_int_eq(status, MSHM_OK);

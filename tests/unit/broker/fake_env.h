@@ -85,6 +85,8 @@ struct fake_client {
 
 void fake_init(struct fake *fake);
 void fake_fini(struct fake *fake);
+/* Memory for a store, as fake_start takes it. */
+void *fake_memory(uint64_t size);
 /* Starts a broker's core on the files as they are: core_create and core_recover. */
 int fake_start(struct fake *fake);
 /* The process is gone: the core's memory, nothing of the files. */
