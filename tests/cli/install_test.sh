@@ -12,10 +12,11 @@ pc=$(find "$prefix" -name mace.pc)
 config=$(find "$prefix" -name maceConfig.cmake)
 shared=$(find "$prefix" -name libmace.so)
 static=$(find "$prefix" -name libmace.a)
-for file in "$pc" "$config" "$shared" "$static" "$prefix/bin/mace-broker" "$prefix/bin/mace-stat"; do
+for file in "$pc" "$config" "$shared" "$static" "$prefix/bin/mace-broker" "$prefix/bin/mace-stat" \
+    "$prefix/bin/mace-check" "$prefix/bin/mace-dump"; do
     [ -e "$file" ] || fail "not installed: ${file:-a file of the library}"
 done
-for page in man3/mace.3 man8/mace-broker.8 man1/mace-stat.1; do
+for page in man3/mace.3 man8/mace-broker.8 man1/mace-stat.1 man1/mace-check.1 man1/mace-dump.1; do
     [ -e "$prefix/share/man/$page" ] || fail "not installed: $page"
 done
 headers=$(cd "$prefix/include" && find . -type f)

@@ -28,6 +28,8 @@ options_documented() {
 if [ -x "${MACE_BROKER:-}" ]; then
     options_documented "$MACE_BROKER" "$MACE_SOURCE_DIR/broker/man/mace-broker.8"
 fi
-if [ -x "$MACE_BUILD_DIR/tools/mace-stat" ]; then
-    options_documented "$MACE_BUILD_DIR/tools/mace-stat" "$MACE_SOURCE_DIR/tools/man/mace-stat.1"
-fi
+for tool in mace-stat mace-check mace-dump; do
+    if [ -x "$MACE_BUILD_DIR/tools/$tool" ]; then
+        options_documented "$MACE_BUILD_DIR/tools/$tool" "$MACE_SOURCE_DIR/tools/man/$tool.1"
+    fi
+done
