@@ -81,7 +81,9 @@ printf 'x' | dd of="$work/bad/CURRENT" bs=1 seek=3 conv=notrunc status=none
 expect 1 -p "$work/none" "$work/bad"
 [ ! -e "$work/none" ] || fail "a copy of a database without a manifest"
 expect 1 -p "$work/none" "$work/nothing"
-[ ! -e "$work/none" ] && [ ! -e "$work/nothing" ] || fail "it made a directory"
+if [ -e "$work/none" ] || [ -e "$work/nothing" ]; then
+    fail "it made a directory"
+fi
 
 for arguments in "" "$db" "-p $work/none" "-p $work/none $db $db" "--nonsense $db"; do
     # shellcheck disable=SC2086
