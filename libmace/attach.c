@@ -411,9 +411,12 @@ mlib_attachment_get(struct mace *db, struct mlib_attachment **out)
     pthread_mutex_lock(&db->lock);
     attachment = (struct mlib_attachment *)(uintptr_t)AO_load(&db->current);
     if (attachment == NULL || mlib_attachment_lost(attachment)) {
+        bool before = db->attachments != NULL;
         current_retire(db);
         attachments_sweep(db);
         status = attach_until(db, &attachment);
+        if (status == MSHM_NOT_FOUND && before)
+            status = MSHM_BROKER_LOST; /* a get must not say "no such key" for "no such program" */
         if (status == MSHM_OK) {
             attachment->next = db->attachments;
             db->attachments = attachment;

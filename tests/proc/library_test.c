@@ -175,6 +175,29 @@ START_TEST(after_the_death_of_a_broker_the_next_call_starts_another)
 }
 END_TEST
 
+/* MACE_NOT_FOUND from a read or a delete is about the key, whatever became of the program. */
+START_TEST(a_lost_program_is_a_lost_broker_and_no_missing_key)
+{
+    char *program = strdup(getenv("MACE_BROKER"));
+    mace *db = client_open_starting(path, 5000);
+    mace_bucket *bucket = client_bucket(db, "default");
+    char value[8];
+    size_t size;
+
+    ck_assert_int_eq(client_put(db, bucket, "key", "value"), MACE_OK);
+    pid_t pid = (pid_t)client_stat(db).broker_pid;
+    setenv("MACE_BROKER", "/nowhere/mace-broker", 1);
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    wait_for(brokers_running() == 0);
+    ck_assert_int_eq(mace_delete1(db, bucket, "key", 3), MACE_BROKER_LOST);
+    ck_assert_int_eq(mace_get1(db, bucket, "key", 3, value, sizeof value, &size), MACE_BROKER_LOST);
+    setenv("MACE_BROKER", program, 1);
+    ck_assert_int_eq(mace_get1(db, bucket, "key", 3, value, sizeof value, &size), MACE_OK);
+    free(program);
+    stop_broker(db);
+}
+END_TEST
+
 START_TEST(without_permission_no_broker_is_started)
 {
     mace_options options;
@@ -462,6 +485,7 @@ main(void)
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_add_test(cases, racing_processes_start_exactly_one_broker);
     tcase_add_test(cases, after_the_death_of_a_broker_the_next_call_starts_another);
+    tcase_add_test(cases, a_lost_program_is_a_lost_broker_and_no_missing_key);
     tcase_add_test(cases, without_permission_no_broker_is_started);
     tcase_add_test(cases, an_idle_broker_leaves_and_the_next_open_starts_another);
     tcase_add_test(cases, a_handle_that_is_closed_ends_its_session_in_order);
