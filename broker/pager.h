@@ -9,6 +9,7 @@
 
 #include "data.h"
 #include "pages.h"
+#include "snapshots.h"
 
 struct pager;
 
@@ -30,6 +31,8 @@ struct pager_options {
     uint64_t tag_base; /* completions carry tags [tag_base, tag_base + PAGER_TAGS) */
     uint8_t database_id[16];
     pager_loaded *loaded; /* NULL: nobody is told */
+    /* Versions that nobody can read any more stay out of memory; NULL: all come in. In place as long as the pager. */
+    const struct snapshots *snapshots;
 };
 enum { PAGER_TAGS = 4096, PAGER_READS = 256 /* pages under way at most; others wait in line */ };
 

@@ -7,8 +7,6 @@
 #include "mshm/status.h"
 #include "pager_parts.h"
 
-enum { TAIL_ROOM = 512 }; /* bytes that a page should have left for writes when it is read in */
-
 /* --- records --- */
 
 void
@@ -56,9 +54,17 @@ content_load(struct pager *pager, mshm_pid pid, const struct page_records *recor
 {
     const struct blind *blind = pages_blind(pager->pages);
     const struct blind_entry *lists[2] = {blind_gathered(blind, pid), blind_sealed(blind, pid)};
+    const struct snapshots *snapshots = pager->options.snapshots;
+    struct page_keep keep = {0};
+    if (snapshots != NULL)
+        keep = (struct page_keep){
+            .horizon = snapshots->horizon,
+            .count = snapshots->count,
+            .snapshots = snapshots->list,
+        };
     *newer = lists[0] != NULL;
     int status = page_content_load(pager->content, (const void *const *)records->bytes,
-                                   records->count, lists, 2, NULL, why);
+                                   records->count, lists, 2, snapshots != NULL ? &keep : NULL, why);
     if (status == MSHM_OK && page_content_size(pager->content) == UINT32_MAX) {
         *why = "the page fits into no frame";
         status = MSHM_CORRUPT;
@@ -75,15 +81,13 @@ class_for(uint32_t size)
     return class;
 }
 
-/* The class that the page had, or the next one when it has grown; `least` is the one that just holds it. */
+/* The class that the page had, or the next one when it has grown; `least` is the one that just holds it. No more, even
+ * if no room is left for writes: leaves that were filled in order are full, and would take twice the memory. */
 static unsigned
 class_choose(const struct pager *pager, const struct page_facts *facts, unsigned *least)
 {
-    uint32_t size = page_content_size(pager->content);
-    bool leaf = facts->kind == MSHM_PAGE_LEAF;
-    unsigned roomy = class_for(size + (leaf ? TAIL_ROOM : 0));
-    *least = class_for(size);
-    return roomy > facts->frame_class ? roomy : facts->frame_class;
+    *least = class_for(page_content_size(pager->content));
+    return *least > facts->frame_class ? *least : facts->frame_class;
 }
 
 int

@@ -148,7 +148,8 @@ store_begin(struct recovery *recovery)
 {
     struct core *core = recovery->core;
     struct data_options options = {.file_size = core->options.data_file_size};
-    struct pager_options pager = {.tag_base = CORE_TAG_PAGER, .loaded = page_loaded};
+    struct pager_options pager = {
+        .tag_base = CORE_TAG_PAGER, .loaded = page_loaded, .snapshots = &core->snapshots};
     memcpy(options.database_id, core->manifest.database_id, sizeof options.database_id);
     memcpy(pager.database_id, core->manifest.database_id, sizeof pager.database_id);
     int status = data_create(&core->data, &options, core->env);
