@@ -1,40 +1,10 @@
+/* sim_bugs.c - the list of planted mistakes; what each does stands in sim_bugs_commit.c and sim_bugs_store.c. */
 #include "sim/sim_bugs.h"
 
 #include <string.h>
 
-#include "core_parts.h"
-#include "mshm/protocol.h"
+#include "sim/sim_bugs_parts.h"
 #include "sim/sim_env.h"
-
-enum bug {
-    BUG_NONE,
-    BUG_ANSWER_BEFORE_SYNC,
-    BUG_SYNC_LEVEL_IGNORED,
-    BUG_SYNC_REQUEST_IGNORED,
-    BUG_LOG_ERROR_IGNORED,
-    BUG_RECOVERY_NOT_DURABLE,
-    BUG_RECOVERY_TRUSTS_CACHE,
-    BUG_MANIFEST_NOT_STORED,
-    BUG_OUTCOMES_NOT_KEPT,
-    BUG_CONFLICTS_IGNORED,
-    BUG_PRECONDITION_IGNORED,
-    BUG_APPEND_LOST,
-    BUG_VERSIONS_DROPPED,
-    BUG_TOMBSTONES_DROPPED,
-    BUG_SNAPSHOTS_UNSEEN,
-    BUG_BRACKETS_UNSEEN,
-    BUG_DROP_NOT_REPLAYED,
-    BUG_REPLAY_STOPS_EARLY,
-    BUG_SLEEPS_DEAF,
-    BUG_WAKE_FORGOTTEN,
-    BUG_DISK_APPEND_UNSYNCED,
-    BUG_DISK_FILE_SYNC,
-    BUG_DISK_DIRECTORY_SYNC,
-    BUG_DISK_SYNC_BEFORE_WRITE,
-    BUG_DISK_SHORT_APPEND,
-    BUG_DISK_APPEND_ERROR,
-    BUG_DISK_EMPTY_APPEND,
-};
 
 static const struct sim_bug bugs[] = {
     [BUG_ANSWER_BEFORE_SYNC - 1] = {"answer_before_sync", "commits are answered when staged"},
@@ -57,6 +27,42 @@ static const struct sim_bug bugs[] = {
     [BUG_REPLAY_STOPS_EARLY - 1] = {"replay_stops_early", "the last record is left out"},
     [BUG_SLEEPS_DEAF - 1] = {"sleeps_deaf", "the broker sleeps without telling the sessions"},
     [BUG_WAKE_FORGOTTEN - 1] = {"wake_forgotten", "some waiters are not woken"},
+    [BUG_LOG_RELEASED_TOO_FAR - 1] = {"log_released_too_far",
+                                      "a checkpoint releases the segment behind its cut, too"},
+    [BUG_CUT_TOO_LATE - 1] = {"cut_too_late", "pages are packed as of one commit before the cut"},
+    [BUG_OUTCOMES_NOT_SAVED - 1] = {"outcomes_not_saved",
+                                    "the outcomes that a checkpoint keeps are not loaded"},
+    [BUG_PID_REUSED_EARLY - 1] = {"pid_reused_early",
+                                  "a freed pid is given out before a checkpoint has said so"},
+    [BUG_DIRTY_EVICTED - 1] = {"dirty_evicted", "a page leaves memory with what is not on disk"},
+    [BUG_DELTA_LOST - 1] = {"delta_lost", "the newest delta of a chain is left out"},
+    [BUG_BLIND_LOST - 1] = {"blind_lost", "one blind write in twenty is forgotten"},
+    [BUG_BLIND_SEALED_UNSEEN - 1] = {"blind_sealed_unseen",
+                                     "a page is read in without its sealed blind writes"},
+    [BUG_DELTA_OF_WHOLE - 1] = {"delta_of_whole", "a delta is written where a full record is due"},
+    [BUG_REMOVED_FILE_NAMED - 1] = {"removed_file_named",
+                                    "the manifest goes on naming data files that are removed"},
+    [BUG_FILE_REMOVED_EARLY - 1] = {"file_removed_early",
+                                    "data files are removed before the manifest says so"},
+    [BUG_UNNAMED_FILES_KEPT - 1] = {"unnamed_files_kept",
+                                    "data files that nobody names are not removed"},
+    [BUG_CHECKSUM_UNCHECKED - 1] = {"checksum_unchecked",
+                                    "the checksums of page records are not looked at"},
+    [BUG_REPLAY_FROM_BEFORE -
+        1] = {"replay_from_before",
+              "a checkpoint on the way of a replay names the record before its cut"},
+    [BUG_MANIFEST_NOT_SETTLED - 1] = {"manifest_not_settled",
+                                      "what was loaded of a manifest is not made durable"},
+    [BUG_SNAPSHOTS_NOT_PACKED - 1] = {"snapshots_not_packed",
+                                      "records are without the versions that snapshots need"},
+    [BUG_HISTORY_FORGOTTEN - 1] = {"history_forgotten",
+                                   "the history of a leaf that was out of memory is forgotten"},
+    [BUG_NEWEST_FORGOTTEN - 1] = {"newest_forgotten",
+                                  "after a restart leaves on disk count as never written"},
+    [BUG_READ_FILE_REMOVED - 1] = {"read_file_removed",
+                                   "a data file is removed while it is being read"},
+    [BUG_SEALED_FRAME_REUSED - 1] = {"sealed_frame_reused",
+                                     "a sealed frame that was replaced is not kept for its job"},
     [BUG_DISK_APPEND_UNSYNCED - 1] = {"disk_append_unsynced", "an append ends without its sync"},
     [BUG_DISK_FILE_SYNC - 1] = {"disk_file_sync", "file_sync does nothing"},
     [BUG_DISK_DIRECTORY_SYNC - 1] = {"disk_directory_sync", "directory_sync does nothing"},
@@ -66,11 +72,18 @@ static const struct sim_bug bugs[] = {
     [BUG_DISK_APPEND_ERROR - 1] = {"disk_append_error", "errors of appends are not reported"},
     [BUG_DISK_EMPTY_APPEND - 1] = {"disk_empty_append",
                                    "the syncs of a change of segment do nothing"},
+    [BUG_DISK_DATA_UNSYNCED - 1] = {"disk_data_unsynced",
+                                    "data files are not synced before the manifest names them"},
+    [BUG_DISK_MANIFEST_UNSYNCED - 1] = {"disk_manifest_unsynced",
+                                        "edits are not synced before the log is released"},
+    [BUG_DISK_DATA_DIRECTORY - 1] = {"disk_data_directory",
+                                     "a new data file is named by a directory that is not synced"},
     {NULL, NULL},
 };
 
 static enum bug planted;
 static uint64_t counter;
+static struct sim_env *machine;
 
 const struct sim_bug *
 sim_bugs(void)
@@ -92,247 +105,26 @@ sim_bug_plant(const char *name)
 void
 sim_bug_prepare(struct sim_env *sim)
 {
+    machine = sim;
     if (planted >= BUG_DISK_APPEND_UNSYNCED)
         sim_env_set_lie(
             sim, (enum sim_lie)(SIM_LIE_APPEND_UNSYNCED + (planted - BUG_DISK_APPEND_UNSYNCED)));
 }
 
-/* The wrapped functions: the linker gives __wrap_x to everybody who calls x in another file. */
-uint64_t __real_wal_done(const struct wal *wal);
-uint64_t __wrap_wal_done(const struct wal *wal);
-uint64_t
-__wrap_wal_done(const struct wal *wal)
-{
-    return planted == BUG_ANSWER_BEFORE_SYNC ? UINT64_MAX : __real_wal_done(wal);
-}
-
-uint64_t __real_wal_synced(const struct wal *wal);
-uint64_t __wrap_wal_synced(const struct wal *wal);
-uint64_t
-__wrap_wal_synced(const struct wal *wal)
-{
-    return planted == BUG_SYNC_REQUEST_IGNORED ? UINT64_MAX : __real_wal_synced(wal);
-}
-
-uint64_t __real_wal_stage_finish(struct wal *wal, uint64_t timestamp, uint32_t session,
-                                 uint64_t sequence, uint32_t op_count, bool sync);
-uint64_t __wrap_wal_stage_finish(struct wal *wal, uint64_t timestamp, uint32_t session,
-                                 uint64_t sequence, uint32_t op_count, bool sync);
-uint64_t
-__wrap_wal_stage_finish(struct wal *wal, uint64_t timestamp, uint32_t session, uint64_t sequence,
-                        uint32_t op_count, bool sync)
-{
-    return __real_wal_stage_finish(wal, timestamp, session, sequence, op_count,
-                                   sync && planted != BUG_SYNC_LEVEL_IGNORED);
-}
-
-int __real_wal_complete(struct wal *wal, const struct env_completion *completion);
-int __wrap_wal_complete(struct wal *wal, const struct env_completion *completion);
-int
-__wrap_wal_complete(struct wal *wal, const struct env_completion *completion)
-{
-    struct env_completion copy = *completion;
-    if (planted == BUG_LOG_ERROR_IGNORED && (copy.tag & 15) < 3) /* not a job's */
-        copy.result = 0;
-    return __real_wal_complete(wal, &copy);
-}
-
-int __real_wal_make_durable(const struct env *env, uint64_t first, uint64_t last);
-int __wrap_wal_make_durable(const struct env *env, uint64_t first, uint64_t last);
-int
-__wrap_wal_make_durable(const struct env *env, uint64_t first, uint64_t last)
-{
-    return planted == BUG_RECOVERY_NOT_DURABLE ? 0 : __real_wal_make_durable(env, first, last);
-}
-
-int __real_wal_rewrite(const struct env *env, const struct wal_end *end);
-int __wrap_wal_rewrite(const struct env *env, const struct wal_end *end);
-int
-__wrap_wal_rewrite(const struct env *env, const struct wal_end *end)
-{
-    return planted == BUG_RECOVERY_TRUSTS_CACHE ? 0 : __real_wal_rewrite(env, end);
-}
-
-int __real_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-                    const struct wal_from *from, wal_each *each, void *argument,
-                    struct wal_end *end, char *why, size_t why_size);
-int __wrap_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-                    const struct wal_from *from, wal_each *each, void *argument,
-                    struct wal_end *end, char *why, size_t why_size);
-
-struct early {
-    wal_each *each;
-    void *argument;
-    uint64_t records, seen;
-};
-
-static int
-early_count(void *argument, const struct wal_segment_header *segment,
-            const struct wal_record *record, const void *ops, uint64_t ops_size,
-            struct wal_position end)
-{
-    (void)segment, (void)record, (void)ops, (void)ops_size, (void)end;
-    ((struct early *)argument)->records++;
-    return 0;
-}
-
-static int
-early_each(void *argument, const struct wal_segment_header *segment,
-           const struct wal_record *record, const void *ops, uint64_t ops_size,
-           struct wal_position end)
-{
-    struct early *early = argument;
-    if (++early->seen == early->records && early->records % 5 == 0)
-        return 0;
-    return early->each(early->argument, segment, record, ops, ops_size, end);
-}
-
-int
-__wrap_wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_segment,
-                const struct wal_from *from, wal_each *each, void *argument, struct wal_end *end,
-                char *why, size_t why_size)
-{
-    struct early early = {each, argument, 0, 0};
-    if (planted != BUG_REPLAY_STOPS_EARLY)
-        return __real_wal_read(env, database_id, first_segment, from, each, argument, end, why,
-                               why_size);
-    (void)__real_wal_read(env, database_id, first_segment, from, early_count, &early, end, why,
-                          why_size);
-    return __real_wal_read(env, database_id, first_segment, from, early_each, &early, end, why,
-                           why_size);
-}
-
-int __real_manifest_store(const struct env *env, struct manifest *manifest,
-                          const struct manifest_edit *edit);
-int __wrap_manifest_store(const struct env *env, struct manifest *manifest,
-                          const struct manifest_edit *edit);
-int
-__wrap_manifest_store(const struct env *env, struct manifest *manifest,
-                      const struct manifest_edit *edit)
-{
-    if (planted == BUG_MANIFEST_NOT_STORED && manifest->incarnation > 1)
-        return 0;
-    return __real_manifest_store(env, manifest, edit);
-}
-
-int __real_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t session,
-                        uint64_t sequence, uint64_t timestamp);
-int __wrap_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t session,
-                        uint64_t sequence, uint64_t timestamp);
-int
-__wrap_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t session,
-                    uint64_t sequence, uint64_t timestamp)
-{
-    if (planted == BUG_OUTCOMES_NOT_KEPT && sequence % 8 == 0)
-        return 0;
-    return __real_outcomes_add(outcomes, incarnation, session, sequence, timestamp);
-}
-
-int __real_tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
-                     mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
-                     struct tree_plan **plan);
-int __wrap_tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
-                     mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
-                     struct tree_plan **plan);
-int
-__wrap_tree_plan(struct tree *tree, const struct mshm_op *ops, uint64_t size, uint64_t count,
-                 mshm_timestamp snapshot, tree_resolve *resolve, void *argument,
-                 struct tree_plan **plan)
-{
-    if (planted == BUG_CONFLICTS_IGNORED)
-        snapshot = UINT64_MAX;
-    if (planted == BUG_PRECONDITION_IGNORED && ops->kind == MSHM_OP_INSERT)
-        ((struct mshm_op *)(uintptr_t)ops)->kind = MSHM_OP_PUT; /* the log's private copy */
-    return __real_tree_plan(tree, ops, size, count, snapshot, resolve, argument, plan);
-}
-
-int __real_mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *version,
-                            uint64_t hash);
-int __wrap_mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *version,
-                            uint64_t hash);
-int
-__wrap_mshm_leaf_append(void *frame, uint32_t frame_size, const struct mshm_version *version,
-                        uint64_t hash)
-{
-    if (planted == BUG_APPEND_LOST && ++counter % 200 == 0)
-        return 0;
-    return __real_mshm_leaf_append(frame, frame_size, version, hash);
-}
-
-bool __real_snapshots_need(const struct snapshots *snapshots, mshm_timestamp timestamp,
-                           mshm_timestamp newer);
-bool __wrap_snapshots_need(const struct snapshots *snapshots, mshm_timestamp timestamp,
-                           mshm_timestamp newer);
 bool
-__wrap_snapshots_need(const struct snapshots *snapshots, mshm_timestamp timestamp,
-                      mshm_timestamp newer)
+sim_bug_is(enum bug bug)
 {
-    if (planted == BUG_VERSIONS_DROPPED && newer != 0)
-        return false;
-    return __real_snapshots_need(snapshots, timestamp, newer);
+    return planted == bug;
 }
 
-bool __real_snapshots_drop_tombstone(const struct snapshots *snapshots, mshm_timestamp timestamp);
-bool __wrap_snapshots_drop_tombstone(const struct snapshots *snapshots, mshm_timestamp timestamp);
 bool
-__wrap_snapshots_drop_tombstone(const struct snapshots *snapshots, mshm_timestamp timestamp)
+sim_bug_turn(uint64_t every)
 {
-    return planted == BUG_TOMBSTONES_DROPPED ||
-           __real_snapshots_drop_tombstone(snapshots, timestamp);
+    return ++counter % every == 0;
 }
 
-void __real_sessions_snapshots(void *core, void (*each)(void *argument, mshm_timestamp snapshot),
-                               void *argument);
-void __wrap_sessions_snapshots(void *core, void (*each)(void *argument, mshm_timestamp snapshot),
-                               void *argument);
-void
-__wrap_sessions_snapshots(void *core, void (*each)(void *argument, mshm_timestamp snapshot),
-                          void *argument)
+const struct env *
+sim_bug_env(void)
 {
-    if (planted != BUG_SNAPSHOTS_UNSEEN)
-        __real_sessions_snapshots(core, each, argument);
-}
-
-void __real_sessions_lanes(void *core, void (*each)(void *argument, struct mshm_lane *lane),
-                           void *argument);
-void __wrap_sessions_lanes(void *core, void (*each)(void *argument, struct mshm_lane *lane),
-                           void *argument);
-void
-__wrap_sessions_lanes(void *core, void (*each)(void *argument, struct mshm_lane *lane),
-                      void *argument)
-{
-    if (planted != BUG_BRACKETS_UNSEEN)
-        __real_sessions_lanes(core, each, argument);
-}
-
-int __real_catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op,
-                           mshm_timestamp timestamp);
-int __wrap_catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op,
-                           mshm_timestamp timestamp);
-int
-__wrap_catalogue_apply(struct catalogue *catalogue, const struct mshm_op *op,
-                       mshm_timestamp timestamp)
-{
-    if (planted == BUG_DROP_NOT_REPLAYED && op->kind == MSHM_OP_BUCKET_DROP &&
-        ++counter % 2 == 0) /* the first time it is done, at replay it is not */
-        return 0;
-    return __real_catalogue_apply(catalogue, op, timestamp);
-}
-
-bool __real_core_sleep(struct core *core);
-bool __wrap_core_sleep(struct core *core);
-bool
-__wrap_core_sleep(struct core *core)
-{
-    return planted == BUG_SLEEPS_DEAF || __real_core_sleep(core);
-}
-
-int __real_mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence);
-int __wrap_mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence);
-int
-__wrap_mshm_completion_waiter(const struct mshm_session *session, uint64_t sequence)
-{
-    if (planted == BUG_WAKE_FORGOTTEN && sequence % 4 == 0)
-        return 0;
-    return __real_mshm_completion_waiter(session, sequence);
+    return sim_env_interface(machine);
 }

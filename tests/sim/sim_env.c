@@ -69,6 +69,7 @@ sim_open(void *context, const char *name, unsigned flags, struct env_file **file
     struct env_file *opened = calloc(1, sizeof *opened);
     assert(opened != NULL);
     opened->inode = inode;
+    strcpy(opened->name, name);
     opened->writable = (flags & ENV_OPEN_WRITE) != 0;
     sim_inode_hold(inode);
     sim->files[slot] = opened;
@@ -197,7 +198,9 @@ sim_directory_sync(void *context, const char *name)
 {
     struct sim_env *sim = context;
     int result = sim_call_begin(sim, SIM_CALL_DIRECTORY_SYNC);
-    if (result == 0 && sim->lie != SIM_LIE_DIRECTORY_SYNC)
+    bool lie = sim->lie == SIM_LIE_DIRECTORY_SYNC ||
+               (sim->lie == SIM_LIE_DATA_DIRECTORY && strcmp(name, "data") == 0);
+    if (result == 0 && !lie)
         sim_disk_sync_directory(sim->disk, name);
     return result;
 }

@@ -35,6 +35,9 @@ enum sim_lie {
     SIM_LIE_SHORT_APPEND,      /* the last bytes of a long append are not written */
     SIM_LIE_APPEND_ERROR,      /* a failed append is reported as done */
     SIM_LIE_EMPTY_APPEND,      /* an append without bytes, which is a sync, does nothing */
+    SIM_LIE_DATA_UNSYNCED,     /* appends to data files, and their syncs, end without a sync */
+    SIM_LIE_MANIFEST_UNSYNCED, /* the same for the manifest */
+    SIM_LIE_DATA_DIRECTORY,    /* syncs of the directory of the data files do nothing */
 };
 
 struct sim_hooks { /* any may be NULL */

@@ -5,9 +5,10 @@
 
 #include "sim/sim_env.h"
 
-enum { SIM_OPERATIONS = 4096, SIM_FILES = 256 };
+enum { SIM_OPERATIONS = 4096, SIM_FILES = 2048 };
 
 struct env_file {
+    char name[SIM_NAME_MAX]; /* by which it was opened */
     struct sim_inode *inode;
     bool writable;
     bool busy;      /* an append is under way */

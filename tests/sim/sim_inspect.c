@@ -54,10 +54,36 @@ static void
 structures_check(struct sim_world *world)
 {
     const char *why = "";
-    if (sim_world_over(world) || core_check(world->core, &why) == MSHM_OK)
+    if (sim_world_over(world) || world->rotten || core_check(world->core, &why) == MSHM_OK)
         return;
     if (!sim_env_dead(world->sim) && !sim_env_failed(world->sim))
         sim_fail(world, "core_check: %s", why);
+}
+
+/* Flips bits of data files, throws out what is in memory, and reads it all: a wrong value would be one too many. */
+static void
+files_rot(struct sim_world *world)
+{
+    struct core *core = world->core;
+    uint32_t count = data_count(core->data);
+    for (uint64_t flips = 1 + sim_below(world, 12); count > 0 && flips > 0; flips--) {
+        char name[DATA_NAME_SIZE];
+        struct data_figures file;
+        data_describe(core->data, (uint32_t)sim_below(world, count), &file);
+        data_name(name, file.number);
+        (void)sim_disk_flip(sim_env_disk(world->sim), name, sim_below(world, file.total),
+                            (unsigned)sim_below(world, 8));
+    }
+    pages_evict(core->pages, world->options.cache_size,
+                sim_env_now(world->sim) + UINT64_C(1000000000));
+}
+
+void
+sim_check_rot(struct sim_world *world)
+{
+    world->rotten = true;
+    files_rot(world);
+    sim_check_everything(world);
 }
 
 void

@@ -89,6 +89,25 @@ sim_job_start(void *context, int (*job)(void *argument), void *argument, uint64_
     operation->argument = argument;
 }
 
+/* A lie that says that this append is durable when it is only written. */
+static bool
+sync_left_out(const struct sim_env *sim, const struct sim_operation *operation)
+{
+    const char *name = operation->file->name;
+    switch (sim->lie) {
+    case SIM_LIE_APPEND_UNSYNCED:
+        return true;
+    case SIM_LIE_EMPTY_APPEND:
+        return operation->size == 0;
+    case SIM_LIE_DATA_UNSYNCED:
+        return strncmp(name, "data/", 5) == 0;
+    case SIM_LIE_MANIFEST_UNSYNCED:
+        return strncmp(name, "MANIFEST-", 9) == 0;
+    default:
+        return false;
+    }
+}
+
 static void
 append_write(struct sim_env *sim, struct sim_operation *operation)
 {
@@ -110,8 +129,7 @@ append_write(struct sim_env *sim, struct sim_operation *operation)
     if (operation->result != 0 && sim->lie == SIM_LIE_APPEND_ERROR)
         operation->result = 0;
     operation->phase = operation->sync && operation->result == 0 ? PHASE_WRITTEN : PHASE_ENDED;
-    if (sim->lie == SIM_LIE_APPEND_UNSYNCED ||
-        (sim->lie == SIM_LIE_EMPTY_APPEND && operation->size == 0))
+    if (sync_left_out(sim, operation))
         operation->phase = PHASE_ENDED;
     if (operation->result != 0 && sim->lie == SIM_LIE_SYNC_BEFORE_WRITE && operation->sync)
         sim_sync_forget(inode, &operation->snapshot);

@@ -2,6 +2,7 @@
  *
  * A history follows from its seed alone; a failure names the seed, and the same command with it shows it again.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,17 @@ points_print(const uint64_t *reached)
     printf("%u of %u kill points reached\n", hit, all);
 }
 
+static uint64_t seed_under_way;
+
+/* A failed assertion has to name its seed. */
+static void
+on_crash(int number)
+{
+    printf("seed %llu: signal %d\n", (unsigned long long)seed_under_way, number);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 static int
 usage(void)
 {
@@ -98,6 +110,8 @@ main(int argc, char **argv)
             return usage();
         }
     }
+    signal(SIGABRT, on_crash);
+    signal(SIGSEGV, on_crash);
     setvbuf(stdout, NULL, _IOLBF, 0);
     struct sim_statistics sum = {0};
     uint64_t reached[SIM_POINTS] = {0};
@@ -106,6 +120,7 @@ main(int argc, char **argv)
         *world = (struct sim_world){.seed = seed, .verbose = verbose};
         if (verbose)
             printf("seed %llu\n", (unsigned long long)seed);
+        seed_under_way = seed;
         failed += !sim_world_run(world);
         statistics_add(&sum, &world->statistics);
         for (size_t i = 0; i < SIM_POINTS; i++)

@@ -591,6 +591,8 @@ sim_world_run(struct sim_world *world)
     }
     if (!world->failed)
         world_start(world); /* what the last one left is looked at, too */
+    if (!world->failed && sim_chance(world, 15))
+        sim_check_rot(world);
     if (world->core != NULL) {
         die_now(world, false);
         bury(world);

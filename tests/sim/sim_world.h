@@ -146,6 +146,7 @@ struct sim_world {
     unsigned cursor;  /* next key to load or to delete */
     unsigned squeeze; /* steps in a thousand that press pages out of memory */
     uint8_t *hints;
+    bool rotten;        /* bits of the data files were flipped */
     bool error_planned; /* this incarnation was to meet an error */
     uint64_t full_until;
     bool was_full; /* this incarnation met a full disk */
@@ -220,6 +221,8 @@ void sim_check_recovered(struct sim_world *world);
 
 /* sim_inspect.c. Every key of every bucket as of now, read as a client reads; and all structures. */
 void sim_check_everything(struct sim_world *world);
+/* The same on a disk that has lost some bits: errors are right then, wrong values are not. The last thing of a history. */
+void sim_check_rot(struct sim_world *world);
 /* sim_files.c. What the manifest on disk names and what is there: nothing is missing, nothing is left over, no two records
  * overlap, the figures of live bytes are right. Nothing may be under way. */
 void sim_check_files(struct sim_world *world);
