@@ -119,7 +119,8 @@ workers_run(const struct task *task, worker_run *run)
         pids[i] = fork();
         if (pids[i] != 0)
             continue;
-        struct engine_handle *handle = task->engine->open(task->path, task->sync);
+        struct engine_handle *handle =
+            task->engine->open(task->path, &(struct engine_setup){.sync = task->sync});
         pin(i); /* after opening: a broker or thread that it started is not pinned with it */
         if (handle == NULL) {
             AO_store(&figure->failed, 1);

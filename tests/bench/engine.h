@@ -11,11 +11,18 @@
 
 struct engine_handle;
 
+struct engine_setup {
+    bool sync;       /* every commit durable; else it survives the death of its process only */
+    uint64_t memory; /* bytes that caches and write buffers may take; 0: plenty */
+    uint64_t map;    /* bytes of address space where a database is mapped; 0: 8 GiB */
+    bool direct;     /* reads and flushes past the kernel's page cache, where the engine can */
+};
+
 struct engine {
     const char *name;
     bool processes; /* several processes may have it open at once */
-    /* Opens (making it when missing) the database in `path`. sync: every commit durable. NULL on failure. */
-    struct engine_handle *(*open)(const char *path, bool sync);
+    /* Opens (making it when missing) the database in `path`. NULL on failure. */
+    struct engine_handle *(*open)(const char *path, const struct engine_setup *setup);
     void (*close)(struct engine_handle *handle);
     /* One put, one commit. */
     int (*put)(struct engine_handle *handle, const void *key, size_t key_size, const void *value,
@@ -34,6 +41,25 @@ struct engine {
     int (*put_async)(struct engine_handle *handle, const void *key, size_t key_size,
                      const void *value, size_t value_size);
     int (*drain)(struct engine_handle *handle);
+
+    /* --- for databases larger than memory; NULL in engines that bench_beyond does not run --- */
+
+    /* One more handle of the same database for another thread; unshare gives it back. */
+    struct engine_handle *(*share)(struct engine_handle *handle);
+    void (*unshare)(struct engine_handle *handle);
+    /* The newest value, without a snapshot that lasts. */
+    int (*get_newest)(struct engine_handle *handle, const void *key, size_t key_size, void *value,
+                      size_t capacity);
+    /* `count` keys, one after the other, in the snapshot of read_begin: returns how many were found. */
+    size_t (*get_many)(struct engine_handle *handle, size_t count, const void *keys,
+                       size_t key_size);
+    /* Up to `count` entries from the first key >= key on, newest state; returns the entries met. */
+    size_t (*scan_from)(struct engine_handle *handle, const void *key, size_t key_size,
+                        size_t count);
+    /* Comes back when nothing is left to be written: flushed, compacted, checkpointed. */
+    int (*settle)(struct engine_handle *handle);
+    /* The process that writes the database's files; 0: the caller itself. */
+    int (*writer)(struct engine_handle *handle);
 };
 
 extern const struct engine engine_mace, engine_lmdb, engine_rocksdb, engine_leveldb;

@@ -13,7 +13,7 @@ struct engine_handle {
 };
 
 static struct engine_handle *
-handle_open(const char *path, bool sync)
+handle_open(const char *path, const struct engine_setup *setup)
 {
     struct engine_handle *handle = calloc(1, sizeof *handle);
     char *error = NULL;
@@ -24,7 +24,7 @@ handle_open(const char *path, bool sync)
     leveldb_options_set_filter_policy(handle->options, leveldb_filterpolicy_create_bloom(10));
     handle->db = leveldb_open(handle->options, path, &error);
     handle->write = leveldb_writeoptions_create();
-    leveldb_writeoptions_set_sync(handle->write, sync);
+    leveldb_writeoptions_set_sync(handle->write, setup->sync);
     handle->read = leveldb_readoptions_create();
     if (error != NULL) {
         free(handle);

@@ -9,17 +9,21 @@ struct engine_handle {
     MDB_env *env;
     MDB_dbi dbi;
     MDB_txn *reader;
+    MDB_txn *newest; /* of get_newest and scan_from: renewed for each */
+    bool shared;
 };
 
 static struct engine_handle *
-handle_open(const char *path, bool sync)
+handle_open(const char *path, const struct engine_setup *setup)
 {
     struct engine_handle *handle = calloc(1, sizeof *handle);
     MDB_txn *txn;
+    uint64_t map = setup->map != 0 ? setup->map : UINT64_C(8) << 30;
+    unsigned flags =
+        (setup->sync ? 0 : MDB_NOSYNC) | (setup->memory != 0 ? MDB_NORDAHEAD | MDB_NOTLS : 0);
     mkdir(path, 0777);
-    if (mdb_env_create(&handle->env) != 0 ||
-        mdb_env_set_mapsize(handle->env, (size_t)8 << 30) != 0 ||
-        mdb_env_open(handle->env, path, sync ? 0 : MDB_NOSYNC, 0666) != 0 ||
+    if (mdb_env_create(&handle->env) != 0 || mdb_env_set_mapsize(handle->env, map) != 0 ||
+        mdb_env_open(handle->env, path, flags, 0666) != 0 ||
         mdb_txn_begin(handle->env, NULL, 0, &txn) != 0 ||
         mdb_dbi_open(txn, NULL, 0, &handle->dbi) != 0 || mdb_txn_commit(txn) != 0) {
         free(handle);
@@ -31,7 +35,10 @@ handle_open(const char *path, bool sync)
 static void
 handle_close(struct engine_handle *handle)
 {
-    mdb_env_close(handle->env);
+    if (handle->newest != NULL)
+        mdb_txn_abort(handle->newest);
+    if (!handle->shared)
+        mdb_env_close(handle->env);
     free(handle);
 }
 
@@ -109,6 +116,77 @@ read_end(struct engine_handle *handle)
     mdb_txn_abort(handle->reader);
 }
 
+static struct engine_handle *
+handle_share(struct engine_handle *handle)
+{
+    struct engine_handle *made = calloc(1, sizeof *made);
+    made->env = handle->env;
+    made->dbi = handle->dbi;
+    made->shared = true;
+    return made;
+}
+
+static int
+newest_begin(struct engine_handle *handle)
+{
+    if (handle->newest != NULL)
+        return mdb_txn_renew(handle->newest);
+    return mdb_txn_begin(handle->env, NULL, MDB_RDONLY, &handle->newest);
+}
+
+static int
+get_newest(struct engine_handle *handle, const void *key, size_t key_size, void *value,
+           size_t capacity)
+{
+    MDB_val k = val(key, key_size), v;
+    int error = newest_begin(handle);
+    if (error != 0)
+        return error;
+    error = mdb_get(handle->newest, handle->dbi, &k, &v);
+    if (error == 0)
+        memcpy(value, v.mv_data, v.mv_size < capacity ? v.mv_size : capacity);
+    mdb_txn_reset(handle->newest);
+    return error;
+}
+
+static size_t
+get_many(struct engine_handle *handle, size_t count, const void *keys, size_t key_size)
+{
+    size_t found = 0;
+    uint64_t value;
+    for (size_t i = 0; i < count; i++)
+        found += handle_get(handle, (const char *)keys + i * key_size, key_size, &value,
+                            sizeof value) == 0;
+    return found;
+}
+
+static size_t
+scan_from(struct engine_handle *handle, const void *key, size_t key_size, size_t count)
+{
+    MDB_cursor *cursor;
+    MDB_val k = val(key, key_size), v;
+    size_t met = 0;
+    uint64_t seen = 0;
+    if (newest_begin(handle) != 0)
+        return 0;
+    if (mdb_cursor_open(handle->newest, handle->dbi, &cursor) == 0) {
+        int error = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+        while (error == 0 && ++met < count) {
+            seen += *(const uint8_t *)v.mv_data;
+            error = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+        }
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_reset(handle->newest);
+    return seen == UINT64_MAX ? 0 : met;
+}
+
+static int
+handle_settle(struct engine_handle *handle)
+{
+    return mdb_env_sync(handle->env, 1);
+}
+
 const struct engine engine_lmdb = {
     .name = "LMDB",
     .processes = true,
@@ -120,4 +198,10 @@ const struct engine engine_lmdb = {
     .get = handle_get,
     .scan = handle_scan,
     .read_end = read_end,
+    .share = handle_share,
+    .unshare = handle_close,
+    .get_newest = get_newest,
+    .get_many = get_many,
+    .scan_from = scan_from,
+    .settle = handle_settle,
 };

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,21 +11,28 @@ struct engine_handle {
     mace_txn *reader;
     unsigned level;
     mace_ticket newest;
-    bool pending;
+    bool pending, shared;
+    mace_cursor *cursor; /* of scan_from, in `ranger` */
+    mace_txn *ranger;
 };
 
+enum { MANY = 1024 };
+
 static struct engine_handle *
-handle_open(const char *path, bool sync)
+handle_open(const char *path, const struct engine_setup *setup)
 {
     struct engine_handle *handle = calloc(1, sizeof *handle);
     mace_options options;
     mace_options_init(&options);
-    options.cache_size = UINT64_C(2) << 30;
-    options.durability = sync ? MACE_SYNC : MACE_OS;
+    options.cache_size = setup->memory != 0 ? setup->memory : UINT64_C(2) << 30;
+    options.durability = setup->sync ? MACE_SYNC : MACE_OS;
     options.idle_exit_ms = 500;
     handle->level = options.durability;
-    if (mace_open(path, &options, &handle->db) != MACE_OK ||
-        mace_bucket_open(handle->db, "default", &handle->bucket) != MACE_OK) {
+    int status = mace_open(path, &options, &handle->db);
+    if (status == MACE_OK)
+        status = mace_bucket_open(handle->db, "default", &handle->bucket);
+    if (status != MACE_OK) {
+        fprintf(stderr, "%s: %s\n", path, mace_strerror(status));
         free(handle);
         return NULL;
     }
@@ -34,7 +42,10 @@ handle_open(const char *path, bool sync)
 static void
 handle_close(struct engine_handle *handle)
 {
-    mace_close(handle->db);
+    if (handle->ranger != NULL)
+        mace_abort(handle->ranger);
+    if (!handle->shared)
+        mace_close(handle->db);
     free(handle);
 }
 
@@ -122,6 +133,80 @@ handle_drain(struct engine_handle *handle)
     return status;
 }
 
+static struct engine_handle *
+handle_share(struct engine_handle *handle)
+{
+    struct engine_handle *made = calloc(1, sizeof *made);
+    made->db = handle->db;
+    made->bucket = handle->bucket;
+    made->level = handle->level;
+    made->shared = true;
+    return made;
+}
+
+static int
+get_newest(struct engine_handle *handle, const void *key, size_t key_size, void *value,
+           size_t capacity)
+{
+    size_t size;
+    return mace_get1(handle->db, handle->bucket, key, key_size, value, capacity, &size);
+}
+
+static size_t
+get_many(struct engine_handle *handle, size_t count, const void *keys, size_t key_size)
+{
+    mace_slice slices[MANY], values[MANY];
+    int statuses[MANY];
+    size_t found = 0;
+    if (count == 0 || count > MANY)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        slices[i] = (mace_slice){(const char *)keys + i * key_size, key_size};
+    if (mace_get_many(handle->reader, handle->bucket, count, slices, values, statuses) != MACE_OK)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        found += statuses[i] == MACE_OK && values[i].size > 0;
+    return found;
+}
+
+static int
+ranger_place(struct engine_handle *handle)
+{
+    if (handle->ranger != NULL)
+        return mace_renew(handle->ranger);
+    int status = mace_begin(handle->db, MACE_RDONLY, &handle->ranger);
+    if (status == MACE_OK)
+        status = mace_cursor_open(handle->ranger, handle->bucket, NULL, &handle->cursor);
+    return status;
+}
+
+static size_t
+scan_from(struct engine_handle *handle, const void *key, size_t key_size, size_t count)
+{
+    mace_slice k, v;
+    size_t met = 0;
+    if (ranger_place(handle) != MACE_OK)
+        return 0;
+    int status = mace_cursor_seek(handle->cursor, key, key_size, &k, &v);
+    while (status == MACE_OK && ++met < count)
+        status = mace_cursor_next(handle->cursor, &k, &v);
+    return met;
+}
+
+static int
+handle_settle(struct engine_handle *handle)
+{
+    return mace_checkpoint(handle->db);
+}
+
+static int
+handle_writer(struct engine_handle *handle)
+{
+    mace_stat stat;
+    mace_stat_init(&stat);
+    return mace_stat_read(handle->db, &stat) == MACE_OK ? (int)stat.broker_pid : 0;
+}
+
 const struct engine engine_mace = {
     .name = "mace",
     .processes = true,
@@ -135,4 +220,11 @@ const struct engine engine_mace = {
     .read_end = read_end,
     .put_async = handle_put_async,
     .drain = handle_drain,
+    .share = handle_share,
+    .unshare = handle_close,
+    .get_newest = get_newest,
+    .get_many = get_many,
+    .scan_from = scan_from,
+    .settle = handle_settle,
+    .writer = handle_writer,
 };
