@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint.h"
 #include "control.h"
 #include "kill_point.h"
 #include "mshm/status.h"
@@ -332,7 +333,8 @@ frames_come_back(struct core *core)
 {
     struct commit_queue *queue = core->commits;
     enum core_room room = core_make_room(core);
-    if (room == CORE_ROOM_COMES) {
+    /* Without a checkpoint that goes on, what is evicted may be what the commit itself has just had read in. */
+    if (room == CORE_ROOM_COMES && !checkpoint_stuck(core->checkpoint)) {
         queue->short_ns = 0;
         return true;
     }
