@@ -203,6 +203,7 @@ park_done(void *argument, struct pager_wait *wait)
     struct session *session = argument;
     struct core *core = session->core;
     session->parked = false;
+    session->active_ns = core->now_ns;
     session->park_status = wait->status;
     core->sessions->parked--;
     core->sessions->stirred = true;

@@ -491,7 +491,9 @@ sessions_settle(struct core *core)
     struct sessions *sessions = core->sessions;
     for (uint32_t i = sessions->active_count; i > 0; i--) {
         struct session *session = sessions->active[i - 1];
-        if (core->now_ns - session->active_ns > REST_NS && session->state == SESSION_LIVE)
+        /* One that waits for pages has requests in its ring, and nobody rings for them when the pages have come. */
+        if (core->now_ns - session->active_ns > REST_NS && session->state == SESSION_LIVE &&
+            !session->parked)
             session_rest(core, session);
     }
     return sessions->ending > 0 && ended_free(core);
