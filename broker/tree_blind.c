@@ -7,6 +7,10 @@
 #include "kill_point.h"
 #include "tree_parts.h"
 
+enum {
+    SCATTERED_SHARE = 8
+}; /* so much of the cache that is free in small pieces is enough to read pages into */
+
 /* Does one of these writes, newest first, conflict? */
 static bool
 list_conflicts(const struct blind_entry *entry, const struct mshm_op *op, mshm_timestamp snapshot)
@@ -84,6 +88,19 @@ blinds_reserve(struct tree *tree, bool reserve)
     frames_allow_reserve(tree->frames, reserve || former);
     int status = blind_reserve(pages_blind(tree->pages), plan->blinds.count, plan->blind_bytes);
     frames_allow_reserve(tree->frames, former);
+    return status;
+}
+
+int
+blinds_miss(struct tree *tree)
+{
+    const struct tree_plan *plan = &tree->plan;
+    const struct plan_blind *blinds = plan->blinds.data;
+    int status = MSHM_OK;
+    if (frames_available(tree->frames) < tree->view->frames_size / SCATTERED_SHARE)
+        return MSHM_FULL;
+    for (uint32_t i = 0; i < plan->blinds.count && status == MSHM_OK; i++)
+        status = tree_miss(tree, blinds[i].pid);
     return status;
 }
 

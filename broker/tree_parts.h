@@ -282,6 +282,9 @@ plan_op_deletes(const struct mshm_op *op)
 int blinds_add(struct tree *tree, const struct mshm_op *op, mshm_pid pid, mshm_timestamp snapshot);
 /* Room for the plan's blind writes: MSHM_OK, MSHM_FULL, MSHM_NO_MEMORY. */
 int blinds_reserve(struct tree *tree, bool reserve);
+/* There is none, because what is free lies in small pieces: the leaves are noted as missing, and written to like others
+ * when they have been read. MSHM_OK, MSHM_NO_MEMORY; MSHM_FULL: little is free at all. */
+int blinds_miss(struct tree *tree);
 void blinds_apply(struct tree *tree, const struct tree_plan *plan, mshm_timestamp timestamp);
 
 /* --- tree_rebuild.c --- */

@@ -379,6 +379,17 @@ missing_status(const struct planning *planning)
     return tree->plan.bounded && bytes > tree->view->frames_size / 4 ? MSHM_TOO_BIG : MSHM_BUSY;
 }
 
+/* Without room for blind writes, though there is room for pages, the leaves are read. */
+static int
+blinds_room(const struct planning *planning)
+{
+    struct tree *tree = planning->tree;
+    int status = blinds_reserve(tree, planning->deletes);
+    if (status == MSHM_FULL && blinds_miss(tree) == MSHM_OK)
+        status = missing_status(planning);
+    return status;
+}
+
 static int
 plan_make(struct planning *planning, const struct mshm_op *ops, uint64_t size, uint64_t count)
 {
@@ -402,7 +413,7 @@ plan_make(struct planning *planning, const struct mshm_op *ops, uint64_t size, u
     if (!status && planning->rebuild)
         status = plan_rebuild(tree, planning->deletes);
     if (!status && tree->plan.blinds.count > 0)
-        status = blinds_reserve(tree, planning->deletes);
+        status = blinds_room(planning);
     if (status)
         tree_cancel(tree, &tree->plan);
     return status;
