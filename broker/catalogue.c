@@ -20,8 +20,9 @@ enum {
     RECORD_VERSION = 1,
     PAGE_SIZE_MIN = 4096,
     PAGE_SIZE_MAX = 65536,
-    COMPRESSION_NONE = 1, /* as the public interface names it; 0 = default is the same */
-    REAP_PAGES = 64,      /* pages unlinked per call of catalogue_reap */
+    COMPRESSION_NONE = 1, /* as the public interface names them; 0 = default is none */
+    COMPRESSION_ZSTD = 2,
+    REAP_PAGES = 64, /* pages unlinked per call of catalogue_reap */
 };
 
 static const char default_name[] = "default";
@@ -232,8 +233,8 @@ catalogue_record_valid(const struct catalogue_record *record)
 {
     return record->version == RECORD_VERSION && page_size_valid(record->page_size) &&
            record->inline_limit >= 1 && record->inline_limit <= MSHM_MAX_INLINE &&
-           record->compression == COMPRESSION_NONE && record->backpressure == 0 &&
-           record->merge_operator == 0;
+           record->compression >= COMPRESSION_NONE && record->compression <= COMPRESSION_ZSTD &&
+           record->backpressure == 0 && record->merge_operator == 0;
 }
 
 /* Puts what the request asks for over `record`, which holds defaults or what the bucket has now. */

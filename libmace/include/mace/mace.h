@@ -335,7 +335,7 @@ MACE_API int mace_session_list(mace *db, int (*each)(const mace_session_info *in
 
 enum {
     MACE_COMPRESS_NONE = 1,
-    MACE_COMPRESS_ZSTD = 2 /* not offered by this version: MACE_INVALID */
+    MACE_COMPRESS_ZSTD = 2 /* pages are compressed when they are written */
 };
 
 /* Properties of a bucket; 0 means the default (in mace_bucket_alter: unchanged). page_size is a power of two from 4096 to
