@@ -4,6 +4,7 @@
 #include <check.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,7 +40,45 @@ reach(struct scene *scene, const char *point)
     }
 }
 
-/* One life: the broker dies at the point, the next one takes over under the same load. */
+/* A broker dies under load, so that the next one has something to replay. */
+static void
+leave_a_log(struct scene *scene)
+{
+    scene_launch(scene, NULL);
+    ck_assert_int_eq(broker_ready(&scene->broker), 0);
+    scene_workers_start(scene);
+    scene_progress(scene, 100);
+    broker_kill(&scene->broker);
+    scene_workers_stop(scene);
+}
+
+/* Whoever dies while it makes a database leaves nothing, or a database without a commit. */
+static void
+die_in_creation(const char *point)
+{
+    char directory[SCRATCH_PATH], path[SCRATCH_PATH], value[96];
+    struct broker broker;
+
+    scratch_create(directory);
+    scratch_join(path, directory, "db");
+    snprintf(value, sizeof value, "%s=kill", point);
+    broker_launch(&broker, path, &(struct broker_options){.kill_point = value});
+    ck_assert_msg(broker_ready(&broker) == 1, "%s is not reached", point);
+    expect_killed(&broker, point);
+    for (int i = 0; i < 2; i++) {
+        broker_start(&broker, path, NULL);
+        mace *db = client_open(path);
+        mace_bucket *bucket = client_bucket(db, "default");
+        ck_assert_int_eq(client_has(db, bucket, "key", "value"), i);
+        ck_assert_int_eq(client_put(db, bucket, "key", "value"), MACE_OK);
+        mace_close(db);
+        broker_kill(&broker);
+    }
+    scratch_remove(directory);
+}
+
+/* One life: the broker dies at the point, the next one takes over under the same load. A point that is reached under load
+ * may be reached in a recovery, too; after a clean stop there is little to recover. */
 static void
 die_at(const char *point, unsigned count)
 {
@@ -50,21 +89,24 @@ die_at(const char *point, unsigned count)
     scene_point_value(value, sizeof value, point, count, "kill");
     int startup = scene_point_is_startup(point);
     if (startup) {
-        scene_launch(&scene, value);
-        ck_assert_msg(broker_ready(&scene.broker) == 1, "%s is not reached", point);
-        expect_killed(&scene.broker, point);
+        leave_a_log(&scene);
+    } else {
         scene_launch(&scene, NULL);
         ck_assert_int_eq(broker_ready(&scene.broker), 0);
-        scene_workers_start(&scene);
-    } else {
-        scene_launch(&scene, value);
-        ck_assert_int_eq(broker_ready(&scene.broker), 0);
+        broker_finish(&scene.broker);
+    }
+    scene_launch(&scene, value);
+    int ready = broker_ready(&scene.broker);
+    ck_assert_msg(ready == 1 || !startup, "%s is not reached", point);
+    if (ready == 0) {
         scene_workers_start(&scene);
         reach(&scene, point);
-        expect_killed(&scene.broker, point);
-        scene_launch(&scene, NULL);
-        ck_assert_int_eq(broker_ready(&scene.broker), 0);
     }
+    expect_killed(&scene.broker, point);
+    scene_launch(&scene, NULL);
+    ck_assert_int_eq(broker_ready(&scene.broker), 0);
+    if (ready != 0)
+        scene_workers_start(&scene);
     scene_progress(&scene, 50);
     scene_workers_stop(&scene);
     scene_check(&scene);
@@ -76,13 +118,19 @@ START_TEST(acknowledged_commits_survive_sigkill_at_every_point)
 {
     unsigned hit = 0, names = 0;
 
+    const char *only = getenv("MACE_TEST_POINT");
     for (const char *const *name = kill_point_names(); *name != NULL; name++) {
+        if (only != NULL && strcmp(only, *name) != 0)
+            continue;
         names++;
-        die_at(*name, 1);
+        if (strncmp(*name, "manifest:", 9) == 0 && strcmp(*name, "manifest:edit_written") != 0)
+            die_in_creation(*name);
+        else
+            die_at(*name, 1);
         hit++;
     }
     printf("kill points: %u of %u hit\n", hit, names);
-    ck_assert_uint_gt(names, 30);
+    ck_assert(names > 50 || only != NULL);
     ck_assert_uint_eq(hit, names);
 }
 END_TEST
@@ -120,11 +168,12 @@ START_TEST(f08_a_broker_killed_in_recovery_again_and_again_loses_nothing)
     ck_assert_int_eq(broker_ready(&scene.broker), 0);
     scene_workers_start(&scene);
     scene_progress(&scene, 300);
-    scene_workers_stop(&scene);
     broker_kill(&scene.broker);
+    scene_workers_stop(&scene);
     for (int round = 0; round < 4; round++)
         for (const char *const *name = kill_point_names(); *name != NULL; name++) {
-            if (!scene_point_is_startup(*name) || random_chance(&random, 30))
+            if (!scene_point_is_startup(*name) || strncmp(*name, "manifest:", 9) == 0 ||
+                random_chance(&random, 30))
                 continue;
             scene_point_value(value, sizeof value, *name, 1, "kill");
             scene_launch(&scene, value);
@@ -151,8 +200,10 @@ main(void)
     seed = random_seed("kill points");
     tcase_set_timeout(cases, 0);
     tcase_add_test(cases, acknowledged_commits_survive_sigkill_at_every_point);
-    tcase_add_test(cases, acknowledged_commits_survive_sigkill_at_random_points);
-    tcase_add_test(cases, f08_a_broker_killed_in_recovery_again_and_again_loses_nothing);
+    if (getenv("MACE_TEST_POINT") == NULL) {
+        tcase_add_test(cases, acknowledged_commits_survive_sigkill_at_random_points);
+        tcase_add_test(cases, f08_a_broker_killed_in_recovery_again_and_again_loses_nothing);
+    }
     suite_add_tcase(suite, cases);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -7,17 +7,19 @@
 
 #include "support/raw_client.h"
 
-enum { SCENE_NOISE_SLOT = SCENE_WRITERS * SCENE_SLOTS };
-
-static const struct broker_options scene_options = {
-    .arguments = {"--cache", "3M", "--segment-size", "256K"}};
+enum {
+    SCENE_NOISE_SLOT = SCENE_WRITERS * SCENE_SLOTS,
+    SCENE_BALLAST = 4000, /* keys, of 1,000 bytes */
+};
 
 void
 scene_launch(struct scene *scene, const char *kill_point)
 {
-    struct broker_options options = scene_options;
+    const struct broker_options options = {
+        .arguments = {"--cache", scene->roomy ? "32M" : "3M", "--segment-size", "256K",
+                      "--data-file-size", "2M", "--checkpoint-log", "384K"},
+        .kill_point = kill_point};
 
-    options.kill_point = kill_point;
     broker_launch(&scene->broker, scene->path, &options);
 }
 
@@ -44,16 +46,20 @@ scene_create(struct scene *scene, uint64_t seed)
     mace_bucket_options_init(&options);
     options.page_size = 4096; /* many pages of little data */
     require_ok(mace_bucket_create(db, "load", &options, &bucket));
-    scene->base = client_newest(db);
     mace_bucket_close(bucket);
+    scene->churn_board = churn_create(db, SCENE_BALLAST);
+    scene->churn = (struct churn_worker){
+        .board = scene->churn_board, .path = scene->path, .pause_us = 50, .reads = 8, .seed = seed};
+    scene->base = client_newest(db);
     mace_close(db);
-    broker_finish(&scene->broker);
+    broker_kill(&scene->broker);
 }
 
 void
 scene_destroy(struct scene *scene)
 {
     load_board_destroy(scene->board);
+    churn_destroy(scene->churn_board);
     scratch_remove(scene->directory);
 }
 
@@ -146,6 +152,8 @@ scene_workers_start(struct scene *scene)
 {
     for (unsigned i = 0; i < SCENE_WRITERS; i++)
         worker_start(&scene->writer_processes[i], load_worker_run, &scene->writers[i]);
+    AO_store_release(&scene->churn_board->stop, 0);
+    worker_start(&scene->churn_process, churn_worker_run, &scene->churn);
     worker_start(&scene->noise, noise_run, scene);
     worker_start(&scene->reader, reader_run, scene);
 }
@@ -154,8 +162,10 @@ void
 scene_workers_stop(struct scene *scene)
 {
     AO_store_release(&scene->board->stop, 1);
+    AO_store_release(&scene->churn_board->stop, 1);
     for (unsigned i = 0; i < SCENE_WRITERS; i++)
         worker_join(&scene->writer_processes[i]);
+    worker_join(&scene->churn_process);
     worker_join(&scene->noise);
     worker_join(&scene->reader);
     AO_store_release(&scene->board->stop, 0);
@@ -175,6 +185,7 @@ scene_check(struct scene *scene)
     mace *db = client_open(scene->path);
     mace_bucket *bucket = client_bucket(db, "load");
     uint64_t found = load_check_all(db, bucket, scene->board);
+    found += churn_check(db, scene->churn_board);
     uint64_t newest = client_newest(db);
 
     require(newest == scene->base + found, "%llu commits are here, the newest is %llu",
@@ -185,9 +196,8 @@ scene_check(struct scene *scene)
 int
 scene_point_is_startup(const char *point)
 {
-    static const char *const points[] = {
-        "recovery:",      "manifest:",      "host:lock_taken",
-        "host:listening", "host:recovered", "wal:segment_prepared"};
+    static const char *const points[] = {"recovery:", "host:lock_taken", "host:listening",
+                                         "host:recovered", "wal:segment_prepared"};
 
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
         if (strncmp(point, points[i], strlen(points[i])) == 0)

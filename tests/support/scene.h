@@ -1,11 +1,14 @@
 /* support/scene.h - a database under a load that reaches every part of the broker, for tests that kill or stop it somewhere:
  * writers of all kinds, refused requests, conflicts, old snapshots, clients that come and go, a reader that stands inside a
- * read bracket for ever, log segments and a cache that are small.
+ * read bracket for ever, trees that shrink and buckets that are dropped; log segments and data files that are small, and a
+ * checkpoint all the time. The cache is a part of the data, or larger than all of it (roomy), so that what was once read
+ * stays in memory.
  */
 #ifndef SUPPORT_SCENE_H
 #define SUPPORT_SCENE_H
 
 #include "support/broker.h"
+#include "support/churn.h"
 #include "support/client.h"
 #include "support/load.h"
 
@@ -16,11 +19,15 @@ struct scene {
     struct broker broker;
     struct load_board *board;
     struct load_worker writers[SCENE_WRITERS];
-    struct worker writer_processes[SCENE_WRITERS], noise, reader;
+    struct churn_board *churn_board;
+    struct churn_worker churn;
+    struct worker writer_processes[SCENE_WRITERS], churn_process, noise, reader;
+    int roomy;     /* may be set before a launch */
     uint64_t base; /* newest commit before the first one of a slot */
 };
 
-/* Makes the database, with no commit in any slot; no broker runs afterwards. */
+/* Makes the database, with no commit in any slot; no broker runs afterwards: the last one was killed, and there is a log to
+ * replay. */
 void scene_create(struct scene *scene, uint64_t seed);
 void scene_destroy(struct scene *scene);
 /* Launches the broker with the scene's options; kill_point may be NULL. Does not wait. */
