@@ -181,12 +181,12 @@ __wrap_pages_evict(struct pages *pages, uint64_t bytes, uint64_t now_ns)
     return __real_pages_evict(pages, bytes, now_ns);
 }
 
-int __real_pages_restored(struct pages *pages, mshm_timestamp newest);
-int __wrap_pages_restored(struct pages *pages, mshm_timestamp newest);
-int
-__wrap_pages_restored(struct pages *pages, mshm_timestamp newest)
+mshm_timestamp __real_pages_newest(const struct pages *pages, mshm_pid pid);
+mshm_timestamp __wrap_pages_newest(const struct pages *pages, mshm_pid pid);
+mshm_timestamp
+__wrap_pages_newest(const struct pages *pages, mshm_pid pid)
 {
-    return __real_pages_restored(pages, sim_bug_is(BUG_NEWEST_FORGOTTEN) ? 0 : newest);
+    return sim_bug_is(BUG_NEWEST_FORGOTTEN) ? 0 : __real_pages_newest(pages, pid);
 }
 
 void __real_blind_put(struct blind *blind, mshm_pid pid, const struct mshm_version *version);

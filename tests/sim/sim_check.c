@@ -161,6 +161,11 @@ sim_check_advance(struct sim_world *world)
 {
     struct model *model = &world->model;
     model_advance(model);
+    for (; world->alters > 0 && world->core != NULL && model->applied < world->core->visible;
+         world->alters--) {
+        model_know_own(model, model->applied + 1); /* an answered change of a bucket's options */
+        model_advance(model);
+    }
     if (model->error != NULL)
         sim_fail(world, "commit %llu: %s", (unsigned long long)model->error_at, model->error);
     if (world->core != NULL && model->applied < world->core->visible)
@@ -296,6 +301,7 @@ sim_check_recovered(struct sim_world *world)
     if (!world->failed)
         check_gaps(world, n);
     world->lost_control_count = 0;
+    world->alters = 0;
     world->claim_count = 0;
     world->acked = world->durable = n;
     world->cut = false;

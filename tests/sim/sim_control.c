@@ -23,8 +23,13 @@ control_send(struct sim_client *client, uint16_t kind, const char *name)
     size_t size = sizeof message.head;
     memset(&message, 0, sizeof message);
     if (kind == MSHM_MESSAGE_BUCKET_CREATE || kind == MSHM_MESSAGE_BUCKET_DROP ||
-        kind == MSHM_MESSAGE_BUCKET_OPEN || kind == MSHM_MESSAGE_BUCKET_LIST) {
+        kind == MSHM_MESSAGE_BUCKET_ALTER || kind == MSHM_MESSAGE_BUCKET_OPEN ||
+        kind == MSHM_MESSAGE_BUCKET_LIST) {
         size = sizeof message.bucket;
+        if (kind == MSHM_MESSAGE_BUCKET_CREATE && sim_chance(world, 50))
+            message.bucket.page_size = 4096u << sim_below(world, 3);
+        if (kind == MSHM_MESSAGE_BUCKET_CREATE || kind == MSHM_MESSAGE_BUCKET_ALTER)
+            message.bucket.compression = 1 + (uint32_t)sim_below(world, 2);
         message.bucket.name_size = (uint16_t)strlen(name);
         memcpy(message.bucket.name, name, strlen(name));
     } else if (kind == MSHM_MESSAGE_ARENA_GROW || kind == MSHM_MESSAGE_SESSIONS) {
@@ -51,9 +56,9 @@ sim_control(struct sim_client *client)
 {
     static const uint16_t kinds[] = {
         MSHM_MESSAGE_BUCKET_CREATE, MSHM_MESSAGE_BUCKET_CREATE, MSHM_MESSAGE_BUCKET_DROP,
-        MSHM_MESSAGE_BUCKET_OPEN,   MSHM_MESSAGE_BUCKET_LIST,   MSHM_MESSAGE_ARENA_GROW,
-        MSHM_MESSAGE_SYNC,          MSHM_MESSAGE_SYNC,          MSHM_MESSAGE_CHECKPOINT,
-        MSHM_MESSAGE_LOOKUP,        MSHM_MESSAGE_SESSIONS};
+        MSHM_MESSAGE_BUCKET_OPEN,   MSHM_MESSAGE_BUCKET_ALTER,  MSHM_MESSAGE_BUCKET_LIST,
+        MSHM_MESSAGE_ARENA_GROW,    MSHM_MESSAGE_SYNC,          MSHM_MESSAGE_SYNC,
+        MSHM_MESSAGE_CHECKPOINT,    MSHM_MESSAGE_LOOKUP,        MSHM_MESSAGE_SESSIONS};
     struct sim_world *world = client->world;
     uint16_t kind = kinds[sim_below(world, sizeof kinds / sizeof *kinds)];
     control_send(client, kind, bucket_names[sim_below(world, 2)]);
@@ -115,6 +120,8 @@ sim_client_reply(struct sim_client *client, const void *message, size_t size)
     if (head.status == MSHM_OK &&
         (head.kind == MSHM_MESSAGE_BUCKET_CREATE || head.kind == MSHM_MESSAGE_BUCKET_DROP))
         reply_changed(client, message);
+    else if (head.status == MSHM_OK && head.kind == MSHM_MESSAGE_BUCKET_ALTER)
+        world->alters++;
     else if (sync && head.status == MSHM_OK && client->control.acked_before > world->durable)
         world->durable = client->control.acked_before;
     else if (sync && head.status != MSHM_OK)

@@ -144,6 +144,8 @@ each_data(const char *entry, void *argument)
 {
     struct inventory *inventory = argument;
     uint32_t number;
+    if (inventory->world->untidy)
+        return 0;
     if (!data_name_parse(entry, &number))
         sim_fail(inventory->world, "a file \"data/%s\"", entry);
     else if (file_named(inventory, number) == NULL &&
@@ -157,6 +159,8 @@ each_top(const char *entry, void *argument)
 {
     struct inventory *inventory = argument;
     char name[MANIFEST_NAME_SIZE];
+    if (inventory->world->untidy)
+        return 0;
     manifest_name(name, inventory->world->core->manifest.number);
     if (strncmp(entry, "MANIFEST-", 9) == 0 && strcmp(entry, name) != 0)
         sim_fail(inventory->world, "\"%s\" is there beside \"%s\"", entry, name);
@@ -170,7 +174,7 @@ each_segment(const char *entry, void *argument)
 {
     struct inventory *inventory = argument;
     uint64_t number;
-    if (!wal_segment_parse(entry, &number))
+    if (!wal_segment_parse(entry, &number) && !inventory->world->untidy)
         sim_fail(inventory->world, "a file \"wal/%s\"", entry);
     inventory->segments++;
     return 0;

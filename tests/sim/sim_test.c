@@ -42,7 +42,6 @@ statistics_print(const struct sim_statistics *sum)
     FIGURE(revoked);
     FIGURE(lost);
     FIGURE(unanswered);
-    FIGURE(enlarged);
     FIGURE(page_ins);
     FIGURE(page_reads);
     FIGURE(evictions);

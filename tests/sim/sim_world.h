@@ -108,7 +108,7 @@ struct sim_claim {
 struct sim_statistics {
     uint64_t steps, incarnations, cuts, kills, poisoned, stops;
     uint64_t committed, conflicts, preconditions, full, expired, too_big, reads, scans, brackets,
-        revoked, lost, unanswered, enlarged;
+        revoked, lost, unanswered;
     uint64_t page_ins, page_reads, evictions, checkpoints, blind_writes, merges, replayed, recycled;
     uint64_t data_bytes;
     uint64_t beyond,
@@ -134,6 +134,8 @@ struct sim_world {
     uint32_t past_count;
     struct sim_control lost_controls[64]; /* changes of the catalogue that nobody was told about */
     uint32_t lost_control_count;
+    uint32_t
+        alters; /* changes of buckets' options that were answered: commits without a known number */
     struct model model;
     struct sim_claim claims[SIM_CLAIMS];
     uint32_t claim_count;
@@ -146,6 +148,7 @@ struct sim_world {
     unsigned cursor;  /* next key to load or to delete */
     unsigned squeeze; /* steps in a thousand that press pages out of memory */
     uint8_t *hints;
+    bool untidy;        /* this recovery met an error that it could bear */
     bool rotten;        /* bits of the data files were flipped */
     bool error_planned; /* this incarnation was to meet an error */
     uint64_t full_until;
@@ -163,7 +166,15 @@ struct sim_world {
 /* Runs one history. True when every promise held; else the text of the failure stands in world->failure. */
 bool sim_world_run(struct sim_world *world);
 
-/* sim_world.c */
+/* sim_world.c. Birth and death: begin; then recover, and die and bury, by turns; end. */
+void sim_world_begin(struct sim_world *world);
+void sim_world_end(struct sim_world *world);
+/* A new process, up to core_recover: true when it serves. */
+bool sim_world_recover(struct sim_world *world, int *status, char *why, size_t why_size);
+void sim_world_die(struct sim_world *world, bool power_cut);
+/* The process is dead: its memory goes, the disk that is left comes into force. */
+void sim_world_bury(struct sim_world *world);
+void sim_world_past_free(struct sim_world *world);
 void sim_fail(struct sim_world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 uint64_t sim_below(struct sim_world *world, uint64_t bound);
