@@ -254,7 +254,7 @@ blind_put(struct blind *blind, mshm_pid pid, const struct mshm_version *version)
     struct blind_entry *entry =
         entry_add(generation, mshm_align_up(sizeof(*entry) + bytes, sizeof(void *)));
     *entry = (struct blind_entry){
-        .older = slot->head,
+        .older_distance = blind_entry_distance(entry, slot->head),
         .timestamp = version->timestamp,
         .value_size = version->value_size,
         .key_size = version->key_size,
@@ -384,9 +384,10 @@ static const char *
 check_list(const struct slot *slot)
 {
     uint64_t bytes = 0;
-    for (const struct blind_entry *entry = slot->head; entry != NULL; entry = entry->older) {
+    for (const struct blind_entry *entry = slot->head, *older; entry != NULL; entry = older) {
+        older = blind_entry_older(entry);
         bytes += entry->key_size + entry->value_size;
-        if (entry->older != NULL && entry->older->timestamp > entry->timestamp)
+        if (older != NULL && older->timestamp > entry->timestamp)
             return "blind writes that are not newest first";
     }
     return bytes != slot->size ? "the size of a list of blind writes is wrong" : NULL;

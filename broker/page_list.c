@@ -296,13 +296,14 @@ page_list_take_blind(struct page_memory *memory, const struct blind_entry *newes
                      mshm_timestamp above, struct page_list *list)
 {
     uint32_t count = 0, at = 0;
-    for (const struct blind_entry *entry = newest; entry != NULL; entry = entry->older)
+    for (const struct blind_entry *entry = newest; entry != NULL; entry = blind_entry_older(entry))
         count += entry->timestamp > above;
     list->count = count;
     list->versions = page_memory_take(memory, count * sizeof(*list->versions));
     if (list->versions == NULL)
         return MSHM_NO_MEMORY;
-    for (const struct blind_entry *entry = newest; entry != NULL; entry = entry->older) {
+    for (const struct blind_entry *entry = newest; entry != NULL;
+         entry = blind_entry_older(entry)) {
         if (entry->timestamp <= above)
             continue;
         list->versions[at++] = (struct mshm_version){

@@ -32,7 +32,9 @@ uint32_t page_record_crc(const struct page_place *place, const void *record, uin
 
 /* One write to a leaf that is not in memory (blind.h). */
 struct blind_entry {
-    const struct blind_entry *older; /* the write before it to the same page, NULL: none */
+    /* From here to the write before it to the same page, 0: none. Entries stand in frames that clients can read, who need
+     * not know where in its memory the broker has them. */
+    int64_t older_distance;
     mshm_timestamp timestamp;
     uint32_t value_size;
     uint16_t key_size;
@@ -40,6 +42,18 @@ struct blind_entry {
     uint8_t reserved;
     uint8_t bytes[]; /* key, value */
 };
+static inline const struct blind_entry *
+blind_entry_older(const struct blind_entry *entry)
+{
+    return entry->older_distance == 0
+               ? NULL
+               : (const struct blind_entry *)((uintptr_t)entry + (uintptr_t)entry->older_distance);
+}
+static inline int64_t
+blind_entry_distance(const struct blind_entry *entry, const struct blind_entry *older)
+{
+    return older == NULL ? 0 : (int64_t)((uintptr_t)older - (uintptr_t)entry);
+}
 
 /* A page to be packed as of `cut`. */
 struct page_source {

@@ -15,7 +15,7 @@ enum {
 static bool
 list_conflicts(const struct blind_entry *entry, const struct mshm_op *op, mshm_timestamp snapshot)
 {
-    for (; entry && entry->timestamp > snapshot; entry = entry->older)
+    for (; entry && entry->timestamp > snapshot; entry = blind_entry_older(entry))
         if (entry->key_size == op->key_size &&
             memcmp(entry->bytes, mshm_op_key(op), op->key_size) == 0)
             return true;
@@ -43,7 +43,7 @@ page_cost(struct tree *tree, mshm_pid pid)
     const struct plan_blind *blinds = plan->blinds.data;
     const struct blind_entry *entry = blind_gathered(pages_blind(tree->pages), pid);
     uint64_t cost = 0;
-    for (; entry; entry = entry->older)
+    for (; entry; entry = blind_entry_older(entry))
         cost += data_version_cost(entry->key_size, entry->value_size);
     for (uint32_t i = plan->blinds.count; i-- > 0 && blinds[i].pid == pid;)
         cost += op_cost(blinds[i].op);

@@ -82,7 +82,8 @@ START_TEST(writes_of_a_page_come_back_newest_first)
     for (mshm_timestamp timestamp = 1; timestamp <= 30; timestamp++)
         put((mshm_pid)(timestamp % 3 + 1), timestamp);
     const struct blind_entry *entry = blind_gathered(blind, 1);
-    for (mshm_timestamp timestamp = 30; timestamp > 0; timestamp -= 3, entry = entry->older)
+    for (mshm_timestamp timestamp = 30; timestamp > 0;
+         timestamp -= 3, entry = blind_entry_older(entry))
         entry_check(entry, timestamp);
     ck_assert_ptr_eq(entry, NULL);
     ck_assert_uint_eq(blind_size(blind, 1), 10 * 28);
@@ -106,7 +107,7 @@ START_TEST(forgotten_list_is_gone_and_begins_anew)
     ck_assert_uint_eq(blind_pages(blind), 1);
     put(1, 3);
     entry_check(blind_gathered(blind, 1), 3);
-    ck_assert_ptr_eq(blind_gathered(blind, 1)->older, NULL);
+    ck_assert_ptr_eq(blind_entry_older(blind_gathered(blind, 1)), NULL);
     ck_assert_uint_eq(blind_pages(blind), 2);
     end();
 }
@@ -128,8 +129,8 @@ START_TEST(sealed_writes_stay_as_they_are_while_others_gather)
     blind_forget(blind, 1);
     ck_assert_ptr_eq(blind_sealed(blind, 1), sealed);
     entry_check(sealed, 2);
-    entry_check(sealed->older, 1);
-    ck_assert_ptr_eq(sealed->older->older, NULL);
+    entry_check(blind_entry_older(sealed), 1);
+    ck_assert_ptr_eq(blind_entry_older(blind_entry_older(sealed)), NULL);
     blind_release(blind);
     ck_assert_ptr_eq(blind_sealed(blind, 1), NULL);
     ck_assert_uint_eq(blind_pages(blind), 49);
@@ -255,7 +256,7 @@ oracle_check(const struct oracle *oracle, mshm_pid pid,
     if (entry != NULL)
         entry_check(entry, oracle->newest[pid]);
     uint32_t count = 0;
-    for (; entry != NULL; entry = entry->older)
+    for (; entry != NULL; entry = blind_entry_older(entry))
         count++;
     REQUIRE(count == oracle->count[pid]);
 }

@@ -361,7 +361,7 @@ chain_content(struct world *world, data_location location)
 static inline void
 list_add(struct content *content, const struct blind_entry *list, mshm_timestamp since)
 {
-    for (; list != NULL; list = list->older) {
+    for (; list != NULL; list = blind_entry_older(list)) {
         struct mshm_version version = {.key = list->bytes, .key_size = list->key_size};
         REQUIRE(list->timestamp > since && list->value_size == 4);
         content_add(content, version_item(&version).key, list->timestamp);

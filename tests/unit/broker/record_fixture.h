@@ -333,7 +333,7 @@ blind_add(struct blind_entry *older, const struct mshm_version *version)
     struct blind_entry *entry =
         malloc(sizeof(*entry) + (size_t)version->key_size + version->value_size);
     REQUIRE(entry != NULL);
-    *entry = (struct blind_entry){.older = older,
+    *entry = (struct blind_entry){.older_distance = blind_entry_distance(entry, older),
                                   .timestamp = version->timestamp,
                                   .value_size = version->value_size,
                                   .key_size = version->key_size,
@@ -348,7 +348,7 @@ static inline void
 blind_free(const struct blind_entry *entry)
 {
     while (entry != NULL) {
-        const struct blind_entry *older = entry->older;
+        const struct blind_entry *older = blind_entry_older(entry);
         free((void *)(uintptr_t)entry);
         entry = older;
     }
