@@ -9,7 +9,7 @@
 #include "mshm/status.h"
 #include "salvage.h"
 
-enum { BATCH_WRITES = 2000, BATCH_BYTES = 512 * 1024, IDLE_EXIT_MS = 200 };
+enum { BATCH_WRITES = 2000, BATCH_BYTES = 512 * 1024, IDLE_EXIT_MS = 200, CONNECT_MS = 60 * 1000 };
 
 struct target {
     uint32_t id;
@@ -52,6 +52,7 @@ salvage_store_create(struct salvage_store **result, const char *path, char *why,
     mace_options_init(&options);
     options.durability = MACE_OS;
     options.idle_exit_ms = IDLE_EXIT_MS;
+    options.connect_timeout_ms = CONNECT_MS;
     int status = mace_open(path, &options, &store->db);
     if (status != MACE_OK) {
         snprintf(why, why_size, "%s: a new database cannot be made: %s", path,

@@ -158,7 +158,7 @@ START_TEST(keys_in_wrong_order_are_found)
     struct planted_record record;
     struct page_version version;
     planted_open(&planted, planted_path);
-    const struct check_page *page = planted_page(&planted, 0, 2);
+    const struct check_page *page = planted_page(&planted, 0, 40);
     uint32_t pid = page->pid;
     planted_read(&planted, page->location, &record);
     memcpy(&version, record.content, sizeof version);
@@ -175,7 +175,7 @@ START_TEST(a_key_outside_its_fences_is_found)
     struct planted_record record;
     struct page_version version;
     planted_open(&planted, planted_path);
-    const struct check_page *page = planted_page(&planted, 0, 2);
+    const struct check_page *page = planted_page(&planted, 0, 40);
     uint32_t pid = page->pid;
     planted_read(&planted, page->location, &record);
     memcpy(&version, record.content, sizeof version);

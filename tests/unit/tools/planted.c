@@ -12,6 +12,7 @@
 #include "mshm/status.h"
 #include "support/broker.h"
 #include "support/client.h"
+#include "support/process.h"
 
 /* --- content --- */
 
@@ -72,6 +73,24 @@ write_generation(mace *db, mace_bucket *bucket, unsigned step, unsigned end, uns
         require_ok(mace_commit(txn));
 }
 
+/* Keys behind all others, of which nothing may be left: their pages go, and their records stay in the data files. */
+static void
+ghosts_write(mace *db, mace_bucket *bucket, bool there)
+{
+    char value[PLANTED_VALUE];
+    mace_txn *txn;
+    require_ok(mace_begin(db, 0, &txn));
+    for (unsigned i = 0; i < PLANTED_GHOSTS; i++) {
+        char key[PLANTED_KEY];
+        snprintf(key, sizeof key, "x%06u", i);
+        if (there)
+            require_ok(mace_put(txn, bucket, key, strlen(key), value, planted_value(value, i, 1)));
+        else
+            require_ok(mace_delete(txn, bucket, key, strlen(key)));
+    }
+    require_ok(mace_commit(txn));
+}
+
 static void
 planted_create(const char *path)
 {
@@ -85,11 +104,16 @@ planted_create(const char *path)
     mace_bucket_options_init(&settings);
     settings.page_size = 4096;
     require_ok(mace_bucket_create(db, "planted", &settings, &bucket));
+    ghosts_write(db, bucket, true);
     write_generation(db, bucket, 1, PLANTED_KEYS, 1);
     require_ok(mace_checkpoint(db));
     write_generation(db, bucket, 16, PLANTED_CHANGED, 2);
     require_ok(mace_checkpoint(db));
     write_generation(db, bucket, 50, PLANTED_CHANGED, 0);
+    uint64_t leaves = client_stat(db).pages_leaf;
+    ghosts_write(db, bucket, false);
+    require_ok(mace_checkpoint(db));
+    wait_for(client_stat(db).pages_leaf + 5 < leaves); /* merged */
     require_ok(mace_checkpoint(db));
     write_generation(db, bucket, 64, PLANTED_KEYS, 3);
     require_ok(mace_sync(db));

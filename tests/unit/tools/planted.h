@@ -2,7 +2,8 @@
  * find.
  *
  * Bucket "planted", pages of 4 KiB: keys "k000000" to PLANTED_KEYS - 1. Key i was written as generation 1; of those
- * below PLANTED_CHANGED every 16th once more as generation 2, which stands in deltas, and every 50th was then deleted. All that is in a checkpoint. Behind it, in the
+ * below PLANTED_CHANGED every 16th once more as generation 2, which stands in deltas, and every 50th was then deleted. Keys
+ * "x000000" to PLANTED_GHOSTS - 1 were there, too, and are deleted, so that their pages were merged away. All that is in a checkpoint. Behind it, in the
  * log alone, every 64th was written as generation 3. The broker was killed.
  */
 #ifndef PLANTED_H
@@ -13,7 +14,13 @@
 #include "mace/mace.h"
 #include "support/scratch.h"
 
-enum { PLANTED_KEYS = 12000, PLANTED_CHANGED = 6000, PLANTED_KEY = 16, PLANTED_VALUE = 160 };
+enum {
+    PLANTED_KEYS = 12000,
+    PLANTED_CHANGED = 6000,
+    PLANTED_GHOSTS = 1000,
+    PLANTED_KEY = 16,
+    PLANTED_VALUE = 160
+};
 
 /* For a case of tests: makes it once, before all cases; gives each a copy of its own in planted_path. */
 extern char planted_path[SCRATCH_PATH];

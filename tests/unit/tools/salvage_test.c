@@ -37,12 +37,26 @@ generation_read(mace_txn *txn, mace_bucket *bucket, unsigned i)
     return 0;
 }
 
+/* How many keys there are at all. */
+static unsigned
+keys_count(mace_txn *txn, mace_bucket *bucket)
+{
+    mace_cursor *cursor;
+    mace_slice key;
+    unsigned count = 0;
+    require_ok(mace_cursor_open(txn, bucket, NULL, &cursor));
+    while (mace_cursor_next(cursor, &key, NULL) == MACE_OK)
+        count++;
+    mace_cursor_close(cursor);
+    return count;
+}
+
 /* Every key as it should be: as it was, or, where something is told to be lost, what the log had of it. Commits of the log
  * may be missing from the end on when `log_cut`. Returns how many keys are in what is lost. */
 static unsigned
 saved_check(const char *path, const char *name, const json_t *lost, int log_cut)
 {
-    unsigned count = 0, cut = 0;
+    unsigned count = 0, cut = 0, keys = 0;
     mace_txn *txn;
     mace *db = client_open_starting(path, 100);
     mace_bucket *bucket = client_bucket(db, name);
@@ -53,6 +67,7 @@ saved_check(const char *path, const char *name, const json_t *lost, int log_cut)
         unsigned wanted = planted_generation(i), found = generation_read(txn, bucket, i);
         int in_lost = verdict_covers(lost, name, key);
         count += in_lost != 0;
+        keys += found != 0;
         if (in_lost && !planted_in_log(i))
             wanted = 0;
         if (log_cut && planted_in_log(i) && found != 3)
@@ -63,6 +78,8 @@ saved_check(const char *path, const char *name, const json_t *lost, int log_cut)
                 "key %u was written after one that is lost", i);
     }
     require(!log_cut || cut > 0, "no commit is lost");
+    unsigned all = keys_count(txn, bucket);
+    require(all == keys, "%u keys are there, and %u should be", all, keys);
     mace_abort(txn);
     mace_bucket_close(bucket);
     mace_close(db);
@@ -80,6 +97,7 @@ repair(char to[SCRATCH_PATH])
         verdict_show(&verdict);
     ck_assert_int_eq(verdict.status, MSHM_OK);
     ck_assert_uint_eq(verdict.count, 0);
+    ck_assert_uint_eq(result.strange, 0);
     verdict_fini(&verdict);
     return lost;
 }
@@ -214,6 +232,18 @@ START_TEST(with_a_damaged_current_nothing_is_lost)
 }
 END_TEST
 
+/* A log that reaches far back would hide what is wrong with the pages. */
+static void
+old_segments_remove(uint64_t below)
+{
+    for (uint64_t number = 1; number < below; number++) {
+        char name[WAL_NAME_SIZE], joined[SCRATCH_PATH];
+        wal_segment_name(name, number, "log");
+        scratch_join(joined, planted_path, name);
+        (void)unlink(joined);
+    }
+}
+
 /* The names of the buckets are in every edit, too. */
 START_TEST(with_a_damaged_manifest_nothing_is_lost)
 {
@@ -221,7 +251,9 @@ START_TEST(with_a_damaged_manifest_nothing_is_lost)
     planted_open(&planted, planted_path);
     manifest_name(name, planted.check.manifest.number);
     uint64_t first = planted.check.manifest.snapshot_size, size = planted.check.manifest.size;
+    uint64_t segment = planted.check.manifest.cut.position.segment;
     planted_close(&planted);
+    old_segments_remove(segment);
     ck_assert_uint_gt(size, first);
     planted_flip(planted_path, name, _i == 0 ? 600 : _i == 1 ? 20 : first + 1024 + 200, 1);
     repair_and_compare(0, 0);
@@ -234,7 +266,9 @@ START_TEST(without_any_manifest_a_bucket_has_its_number_for_a_name)
     char name[MANIFEST_NAME_SIZE], joined[SCRATCH_PATH], to[SCRATCH_PATH], bucket[40];
     planted_open(&planted, planted_path);
     manifest_name(name, planted.check.manifest.number);
+    uint64_t segment = planted.check.manifest.cut.position.segment;
     planted_close(&planted);
+    old_segments_remove(segment); /* the first of them would tell the name */
     scratch_join(joined, planted_path, name);
     ck_assert_int_eq(unlink(joined), 0);
     json_t *lost = repair(to);
