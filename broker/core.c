@@ -17,6 +17,7 @@
 #include "sessions.h"
 
 enum {
+    BESIDE_FREE = 32 << 20,       /* bytes beside the cache that it does not pay for */
     COMPLETIONS = 32,             /* taken per call of env.poll */
     MAINTAIN_NS = 1000 * 1000,    /* between two rounds of pruning and reclaiming */
     LINGER_NS = 10 * 1000 * 1000, /* the same while nothing changes and a reader holds things up */
@@ -52,11 +53,21 @@ core_options_init(struct core_options *options)
     };
 }
 
+/* What the broker knows of each 4 KiB of frames takes 64 bytes beside them. A small cache leaves that to the private
+ * memory that every broker has; a large one pays for it. */
+static uint64_t
+frames_size(const struct core_options *options)
+{
+    uint64_t beside = options->cache_size / 64;
+    return beside <= BESIDE_FREE ? options->cache_size
+                                 : options->cache_size - (beside - BESIDE_FREE);
+}
+
 uint64_t
 core_store_size(const struct core_options *options)
 {
     struct mshm_store_geometry geometry;
-    mshm_store_geometry_compute(options->cache_size, options->map_capacity, &geometry);
+    mshm_store_geometry_compute(frames_size(options), options->map_capacity, &geometry);
     return geometry.store_size;
 }
 
@@ -76,7 +87,7 @@ static int
 store_create(struct core *core)
 {
     static const uint8_t no_id[16];
-    mshm_store_geometry_compute(core->options.cache_size, core->options.map_capacity,
+    mshm_store_geometry_compute(frames_size(&core->options), core->options.map_capacity,
                                 &core->geometry);
     if (core->env->store_back(core->env->context, 0, core->geometry.map_offset) != 0)
         return MSHM_FULL;
