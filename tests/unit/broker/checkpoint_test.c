@@ -107,6 +107,7 @@ attach(void)
     segment = memory(MSHM_SESSION_SIZE);
     ck_assert_int_eq(core_session_attach(core, segment, segment, 0, 0, 0, &session), MSHM_OK);
     mshm_producer_init(&producer, segment);
+    AO_store_release(&segment->lanes_high, 8);
 }
 
 /* One operation by a one-call request, waited for: its status; MSHM_BUSY: no answer came. The key is the number. */

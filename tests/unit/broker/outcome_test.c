@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "mshm/status.h"
-#include "outcome_format.h"
+#include "outcome_parts.h"
 
 static struct outcomes *outcomes;
 
@@ -365,9 +365,56 @@ START_TEST(each_truncation_is_damage_and_no_flipped_bit_does_harm)
     }
     ck_assert_uint_gt(damage, 500);
     ck_assert_int_eq(load_bytes(bytes, size), MSHM_OK);
-    ((struct outcome_header *)saved)->version = OUTCOME_VERSION + 1;
+    struct outcome_header *header = saved;
+    header->version = OUTCOME_VERSION + 1;
     ck_assert_int_eq(load_bytes(bytes, size), MSHM_VERSION);
+    header->magic++; /* then nothing is known of what the version says */
+    ck_assert_int_eq(load_bytes(bytes, size), MSHM_CORRUPT);
+    header->magic--;
+    header->version = OUTCOME_VERSION;
+    header->count--; /* bytes that belong to nothing */
+    ck_assert_int_eq(load_bytes(bytes, size), MSHM_CORRUPT);
     free(saved);
+}
+END_TEST
+
+START_TEST(more_tokens_than_are_ever_kept_are_damage)
+{
+    enum { MOST = 65536 };
+    static const uint8_t commits[] = {1, 5, 9};
+    const uint64_t each = sizeof(struct outcome_image) + sizeof commits;
+    struct outcome_header header = {.magic = OUTCOME_MAGIC, .version = OUTCOME_VERSION};
+    uint8_t *bytes = malloc(sizeof header + (MOST + 1) * each), *at = bytes + sizeof header;
+    ck_assert_ptr_nonnull(bytes);
+    for (uint32_t i = 1; i <= MOST + 1; i++, at += each) {
+        struct outcome_image image = {.incarnation = 1, .session = i, .size = sizeof commits};
+        memcpy(at, &image, sizeof image);
+        memcpy(at + sizeof image, commits, sizeof commits);
+    }
+    header.count = MOST;
+    memcpy(bytes, &header, sizeof header);
+    ck_assert_int_eq(load_bytes(bytes, sizeof header + MOST * each), MSHM_OK);
+    header.count = MOST + 1;
+    memcpy(bytes, &header, sizeof header);
+    ck_assert_int_eq(load_bytes(bytes, sizeof header + (MOST + 1) * each), MSHM_CORRUPT);
+    free(bytes);
+}
+END_TEST
+
+/* A session that does not commit any more costs a few bytes, not the ring that it had. */
+START_TEST(what_was_not_touched_since_the_last_checkpoint_is_packed)
+{
+    void *bytes;
+    uint64_t size, again;
+    for (uint64_t sequence = 1; sequence <= 1000; sequence++)
+        add(1, 1, sequence, sequence);
+    for (int i = 0; i < 3; i++) {
+        uint64_t rings = outcomes->rings_bytes;
+        ck_assert_int_eq(outcomes_save(outcomes, &bytes, i == 0 ? &size : &again), MSHM_OK);
+        free(bytes);
+        ck_assert(i != 0 || outcomes->rings_bytes == rings);
+        ck_assert(i == 0 || (outcomes->rings_bytes == 0 && again == size));
+    }
 }
 END_TEST
 
@@ -497,6 +544,8 @@ main(void)
     tcase_add_test(tests, packed_commits_take_few_bytes);
     tcase_add_test(tests, each_truncation_is_damage_and_no_flipped_bit_does_harm);
     tcase_add_test(tests, commits_that_cannot_be_are_damage);
+    tcase_add_test(tests, more_tokens_than_are_ever_kept_are_damage);
+    tcase_add_test(tests, what_was_not_touched_since_the_last_checkpoint_is_packed);
     tcase_add_test(tests, adding_is_cheap);
     tcase_add_test(tests, agrees_with_a_plain_list);
     suite_add_tcase(suite, tests);
