@@ -47,6 +47,7 @@ static const struct latency latencies[] = {
     LATENCY(commit, "commit, level OS"),
     LATENCY(commit_sync, "commit, level SYNC"),
     LATENCY(log_sync, "write and sync of the log"),
+    LATENCY(checkpoint_pause, "a checkpoint's turn"),
 };
 enum { LATENCIES = sizeof latencies / sizeof latencies[0] };
 
@@ -152,6 +153,24 @@ per_second(uint64_t now, uint64_t before, double seconds)
     return seconds > 0 && now >= before ? (double)(now - before) / seconds : 0;
 }
 
+/* What of the database is in memory, and what is on disk. */
+static void
+storage_print(const mace_stat *stat)
+{
+    printf("pages       %" PRIu64 " in memory, %" PRIu64 " read in, %" PRIu64 " moved out, %" PRIu64
+           " written blind, %" PRIu64 " damaged\n",
+           stat->pages_resident, stat->page_reads, stat->evictions, stat->blind_writes,
+           stat->pages_corrupt);
+    printf(
+        "data        %.1f of %.1f MiB live, %.1f MiB written; dirty %.1f, being written %.1f MiB\n",
+        (double)stat->data_live / 1048576, (double)stat->data_total / 1048576,
+        (double)stat->data_bytes / 1048576, (double)stat->dirty_bytes / 1048576,
+        (double)stat->sealed_bytes / 1048576);
+    printf("checkpoints %" PRIu64 ", the newest of commit %" PRIu64 "; %" PRIu64
+           " log segments used again, %" PRIu64 " removed\n",
+           stat->checkpoints, stat->checkpoint_cut, stat->log_recycled, stat->log_removed);
+}
+
 static void
 latency_print(const mace_stat *stat)
 {
@@ -192,6 +211,7 @@ text_print(mace *db, const struct request *request, const mace_stat *stat)
            " syncs, %.1f commits per sync\n",
            (double)stat->log_bytes / 1048576, stat->log_segments, stat->log_writes, stat->log_syncs,
            stat->log_syncs == 0 ? 0.0 : (double)stat->commits / (double)stat->log_syncs);
+    storage_print(stat);
     printf("sessions    %" PRIu64 " attached (%" PRIu64 " ever, %" PRIu64 " died, %" PRIu64
            " ended as invalid), %" PRIu64 " snapshots, %" PRIu64 " expired\n",
            stat->sessions, stat->sessions_total, stat->sessions_ended_dead,
@@ -294,20 +314,23 @@ interval_print(mace *db, const mace_stat *now, const mace_stat *before, double s
     if (status != MACE_OK)
         return status;
     if (line % 20 == 0)
-        printf("%10s %9s %10s %10s %8s %9s %8s %9s %9s %9s %5s\n", "commits/s", "confl/s", "ops/s",
-               "gets/s", "syncs/s", "com/sync", "log MB/s", "cache MB", "p50 us", "p99 us", "sess");
+        printf("%10s %9s %10s %10s %8s %9s %8s %9s %8s %9s %9s %9s %5s\n", "commits/s", "confl/s",
+               "ops/s", "gets/s", "syncs/s", "com/sync", "log MB/s", "data MB/s", "page-ins",
+               "cache MB", "p50 us", "p99 us", "sess");
     uint64_t syncs = now->log_syncs - before->log_syncs;
     uint64_t commits = now->commits - before->commits;
-    printf("%10.0f %9.0f %10.0f %10.0f %8.0f %9.1f %8.2f %9.1f %9.1f %9.1f %5" PRIu64 "\n",
-           per_second(now->commits, before->commits, seconds),
-           per_second(now->conflicts, before->conflicts, seconds),
-           per_second(now->operations, before->operations, seconds),
-           line == 0 ? 0.0 : per_second(sum.gets, gets_before, seconds),
-           per_second(now->log_syncs, before->log_syncs, seconds),
-           syncs == 0 ? 0.0 : (double)commits / (double)syncs,
-           per_second(now->log_bytes, before->log_bytes, seconds) / 1e6,
-           (double)now->cache_used / 1048576, (double)now->commit_p50_ns / 1e3,
-           (double)now->commit_p99_ns / 1e3, now->sessions);
+    printf(
+        "%10.0f %9.0f %10.0f %10.0f %8.0f %9.1f %8.2f %9.2f %8.0f %9.1f %9.1f %9.1f %5" PRIu64 "\n",
+        per_second(now->commits, before->commits, seconds),
+        per_second(now->conflicts, before->conflicts, seconds),
+        per_second(now->operations, before->operations, seconds),
+        line == 0 ? 0.0 : per_second(sum.gets, gets_before, seconds),
+        per_second(now->log_syncs, before->log_syncs, seconds),
+        syncs == 0 ? 0.0 : (double)commits / (double)syncs,
+        per_second(now->log_bytes, before->log_bytes, seconds) / 1e6,
+        per_second(now->data_bytes, before->data_bytes, seconds) / 1e6,
+        per_second(now->page_reads, before->page_reads, seconds), (double)now->cache_used / 1048576,
+        (double)now->commit_p50_ns / 1e3, (double)now->commit_p99_ns / 1e3, now->sessions);
     gets_before = sum.gets;
     fflush(stdout);
     return MACE_OK;

@@ -201,8 +201,9 @@ MACE_API void mace_close(mace *db);
  * and the failures of mace_open, because the call attaches again. */
 MACE_API int mace_sync(mace *db);
 
-/* Takes a checkpoint: on return one that is newer than the call is durable. This version keeps its whole log and does
- * what mace_sync does. Any thread. As mace_sync, and MACE_FULL. */
+/* Takes a checkpoint: on return one that is newer than the call is durable, so a start has nothing of before the call to
+ * replay. Others go on meanwhile. Any thread. As mace_sync, and MACE_FULL: the disk has no room for it; it is tried
+ * again. */
 MACE_API int mace_checkpoint(mace *db);
 
 /* Figures about the broker and the database, for people; no promise hangs on them. Counters (they only grow) count since
