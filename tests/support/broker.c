@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "support/process.h"
+#include "support/tool.h"
 
 enum { BROKER_READY_FD = 3 };
 
@@ -90,6 +92,20 @@ broker_ready(struct broker *broker)
     return size == (ssize_t)sizeof word ? word : 1;
 }
 
+int
+broker_settle(struct broker *broker)
+{
+    for (;;) {
+        struct pollfd word = {.fd = broker->ready, .events = POLLIN};
+        siginfo_t info = {0};
+        if (poll(&word, 1, 10) == 1)
+            return broker_ready(broker);
+        if (waitid(P_PID, (id_t)broker->pid, &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+            info.si_pid == broker->pid)
+            return BROKER_STOPPED;
+    }
+}
+
 void
 broker_start(struct broker *broker, const char *path, const struct broker_options *options)
 {
@@ -133,6 +149,8 @@ broker_finish(struct broker *broker)
     if (status != 0)
         broker_log_show(broker);
     require(status == 0, "it ended with status %x", (unsigned)status);
+    if (access(broker->path, F_OK) == 0) /* a test may remove it under the broker */
+        tool_check_sound(broker->path);
 }
 
 void

@@ -29,14 +29,18 @@ struct broker {
 void broker_launch(struct broker *broker, const char *path, const struct broker_options *options);
 /* Waits until it serves: 0, or the status with which it could not start; 1 when it ended without a word. */
 int broker_ready(struct broker *broker);
-/* Both, and it has to serve. */
+/* The same for one with a kill point that stops it: BROKER_STOPPED when it has stopped itself before it served, and
+ * broker_ready may be called again. */
+enum { BROKER_STOPPED = 2 };
+int broker_settle(struct broker *broker);
+/* Launches and waits, and it has to serve. */
 void broker_start(struct broker *broker, const char *path, const struct broker_options *options);
 
 /* Waits for its end, and returns the wait status. */
 int broker_wait(struct broker *broker);
 /* SIGKILL, and its end. */
 void broker_kill(struct broker *broker);
-/* SIGTERM, and its end, which has to be with status 0. */
+/* SIGTERM, and its end, which has to be with status 0 and leave a database in which mace-check finds nothing wrong. */
 void broker_finish(struct broker *broker);
 /* SIGSTOP, and waits until it is stopped; SIGCONT. */
 void broker_stop(struct broker *broker);

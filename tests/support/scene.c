@@ -180,6 +180,17 @@ scene_progress(struct scene *scene, uint64_t count)
 }
 
 void
+scene_leave_log(struct scene *scene)
+{
+    scene_launch(scene, NULL);
+    require_ok(broker_ready(&scene->broker));
+    scene_workers_start(scene);
+    scene_progress(scene, 100);
+    broker_kill(&scene->broker);
+    scene_workers_stop(scene);
+}
+
+void
 scene_check(struct scene *scene)
 {
     mace *db = client_open(scene->path);

@@ -32,6 +32,8 @@ void scene_create(struct scene *scene, uint64_t seed);
 void scene_destroy(struct scene *scene);
 /* Launches the broker with the scene's options; kill_point may be NULL. Does not wait. */
 void scene_launch(struct scene *scene, const char *kill_point);
+/* A broker is killed under load, so that the next one has something to replay. */
+void scene_leave_log(struct scene *scene);
 void scene_workers_start(struct scene *scene);
 /* Ends the load and joins its workers, each of which must have found everything right. */
 void scene_workers_stop(struct scene *scene);
