@@ -54,6 +54,42 @@ freed_pack(struct core *core, const struct page_source *source, struct page_pack
     return status;
 }
 
+/* Whether packing this page begins with its newest record; whether it takes the rest of the chain, too. */
+static bool
+reads_newest(const struct page_source *source)
+{
+    if (source->location == 0)
+        return false;
+    return source->frame == NULL ||
+           (source->older == NULL && data_location_older(source->location) > 0);
+}
+
+static bool
+reads_chain(const struct page_source *source)
+{
+    unsigned older = data_location_older(source->location);
+    return source->frame == NULL && older > 0 && (source->full || older == DATA_CHAIN_MAX);
+}
+
+/* The pages are packed one after the other, and each waits for its records: so the disk is told of all of them before,
+ * and works on many at a time. What fails here fails again when the page is packed. */
+static void
+batch_ahead(struct batch *batch)
+{
+    struct core *core = batch->core;
+    data_location older[DATA_CHAIN_MAX];
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (reads_newest(&batch->sources[i]))
+            data_ahead(core->data, batch->sources[i].location);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct page_source *source = &batch->sources[i];
+        if (batch->freed[i] || !reads_chain(source) || older_read(core, source, older) != MSHM_OK)
+            continue;
+        for (unsigned j = 0; j < data_location_older(source->location); j++)
+            data_ahead(core->data, older[j]);
+    }
+}
+
 /* Runs on another thread. What cannot be packed for want of room in the buffer is left to the next batch. */
 static int
 batch_pack(void *argument)
@@ -62,6 +98,11 @@ batch_pack(void *argument)
     struct core *core = batch->core;
     struct page_place place = {.file = batch->file_number};
     memcpy(place.database_id, core->manifest.database_id, sizeof place.database_id);
+    const struct env *env = core->env;
+    if (batch->behind_size > 0 && env->file_behind != NULL)
+        env->file_behind(env->context, batch->file, batch->behind, batch->behind_size);
+    if (env->file_ahead != NULL)
+        batch_ahead(batch);
     batch->size = 0;
     batch->packed = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
@@ -158,6 +199,23 @@ batch_find(struct checkpoint *checkpoint, enum batch_state state)
     return NULL;
 }
 
+/* What was written goes to the disk while the rest is packed: the sync at the end finds little to do, and the page cache
+ * is not full of what it cannot give back. `end`: of what was written to the file. */
+static void
+behind_set(struct checkpoint *checkpoint, struct batch *batch, uint64_t end)
+{
+    if (checkpoint->behind_file != batch->file_number || checkpoint->behind > end) {
+        checkpoint->behind_file = batch->file_number;
+        checkpoint->behind = end;
+    }
+    batch->behind = checkpoint->behind;
+    batch->behind_size = end - checkpoint->behind;
+    if (batch->behind_size < BEHIND_BYTES)
+        batch->behind_size = 0;
+    else
+        checkpoint->behind = end;
+}
+
 /* A batch that is packed and not yet written stands before the next one in the file. */
 static int
 pack_start(struct core *core, bool *moved)
@@ -176,6 +234,7 @@ pack_start(struct core *core, bool *moved)
     if (number == 0)
         return file_change(core, moved);
     batch->file_number = number;
+    behind_set(checkpoint, batch, batch->offset);
     batch->offset += before;
     batch_gather(core, batch);
     batch->state = BATCH_PACKING;

@@ -36,7 +36,9 @@ enum {
 enum {
     BATCH_PAGES = 256, /* looked at by one job */
     BATCH_BYTES = 1024 * 1024,
-    BATCHES = 2,        /* one is packed while the other one is written */
+    BATCHES = 2, /* one is packed while the other one is written */
+    BEHIND_BYTES =
+        512 * 1024,     /* written and not yet on their way to the disk that are worth a call */
     SLICE_PAGES = 8192, /* gathered or published in one turn */
     REMOVALS = 64,      /* files removed by one job */
 };
@@ -52,9 +54,10 @@ struct batch {
     uint64_t offset; /* where they go in the data file */
     uint32_t file_number;
     struct env_file *file;
-    uint32_t first;  /* place of sources[0] among the sealed pages */
-    uint32_t count;  /* sources */
-    uint32_t packed; /* how many of them the job has done */
+    uint64_t behind, behind_size; /* of that file: written, and now to be sent to the disk */
+    uint32_t first;               /* place of sources[0] among the sealed pages */
+    uint32_t count;               /* sources */
+    uint32_t packed;              /* how many of them the job has done */
     struct page_keep keep;
     struct page_source sources[BATCH_PAGES];
     bool freed[BATCH_PAGES];
@@ -85,7 +88,10 @@ struct checkpoint {
     bool file_making;      /* a data file is being made */
     uint32_t file_number;  /* that one's number */
     bool file_unsynced;    /* the file being written has bytes that no sync has covered */
-    uint64_t written;      /* bytes, for the figures */
+    uint32_t
+        behind_file; /* the file whose bytes from `behind` on were not sent to the disk before a sync */
+    uint64_t behind;
+    uint64_t written; /* bytes, for the figures */
 
     struct manifest_page *pages;
     uint64_t page_count, page_capacity;

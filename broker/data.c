@@ -336,6 +336,17 @@ data_read(void *argument, data_location location, uint32_t offset, void *to, uin
     return result == size ? MSHM_OK : MSHM_CORRUPT;
 }
 
+void
+data_ahead(const struct data *data, data_location location)
+{
+    const struct env *env = data->env;
+    const struct data_file *file = file_find(data, data_location_file(location));
+    struct env_file *opened = file != NULL ? file_opened(file) : NULL;
+    if (opened != NULL && env->file_ahead != NULL)
+        env->file_ahead(env->context, opened, data_location_offset(location),
+                        data_location_size(location));
+}
+
 /* --- writing --- */
 
 static int

@@ -39,6 +39,8 @@ int data_open(struct data *data, data_location location, struct env_file **file,
  * Never changes the table. MSHM_OK, MSHM_CORRUPT (beyond the record; the file is missing or ends before it), MSHM_IO,
  * MSHM_LIMIT, MSHM_NO_MEMORY. */
 int data_read(void *data, data_location location, uint32_t offset, void *to, uint32_t size);
+/* [any] The record will be read soon: a hint for the disk. */
+void data_ahead(const struct data *data, data_location location);
 
 /* --- writing: the checkpoint only --- */
 

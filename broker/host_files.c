@@ -90,6 +90,21 @@ files_read(void *context, struct env_file *file, uint64_t offset, void *to, size
     return (int64_t)done;
 }
 
+static void
+files_ahead(void *context, struct env_file *file, uint64_t offset, uint64_t size)
+{
+    (void)context;
+    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
+/* Starts the writing and waits for nothing. An error stays with the file: the sync that follows reports it. */
+static void
+files_behind(void *context, struct env_file *file, uint64_t offset, uint64_t size)
+{
+    (void)context;
+    (void)sync_file_range(file->fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+}
+
 static int
 files_write(void *context, struct env_file *file, uint64_t offset, const void *from, size_t size)
 {
@@ -251,6 +266,8 @@ host_files_fill(struct env *env)
     env->file_close = files_close;
     env->file_size = files_size;
     env->file_read = files_read;
+    env->file_ahead = files_ahead;
+    env->file_behind = files_behind;
     env->file_write = files_write;
     env->file_sync = files_sync;
     env->file_preallocate = files_preallocate;
