@@ -10,13 +10,13 @@
 
 #include "events.h"
 #include "host.h"
-#include "page_format.h"
 #include "host_clock.h"
 #include "host_memory.h"
 #include "host_status.h"
 #include "kill_point.h"
 #include "mshm/counters.h"
 #include "mshm/status.h"
+#include "page_format.h"
 
 /* The mode of a directory that was there before is its owner's business. */
 static void
@@ -103,6 +103,19 @@ start_listening(struct host *host, char *why, size_t why_size)
     return status;
 }
 
+/* The log of a small cache has small segments: two of them are mapped, and what was stored there is memory that only the
+ * disk takes back; a recovery reads them whole. A transaction takes an eighth of the cache at most. */
+static uint64_t
+start_segment_size(uint64_t cache_size, uint64_t most)
+{
+    const uint64_t least = UINT64_C(8) << 20;
+    uint64_t size = cache_size / 4 / MSHM_UNIT * MSHM_UNIT;
+
+    if (size < least)
+        size = least;
+    return size < most ? size : most;
+}
+
 static int
 start_core(struct host *host, char *why, size_t why_size)
 {
@@ -117,8 +130,9 @@ start_core(struct host *host, char *why, size_t why_size)
     core.snapshot_max_age_ns = options->snapshot_max_age_ms * HOST_MILLISECOND_NS;
     if (options->page_size != 0)
         core.page_size = options->page_size;
-    if (options->segment_size != 0)
-        core.segment_size = options->segment_size;
+    core.segment_size = options->segment_size != 0
+                            ? options->segment_size
+                            : start_segment_size(host->cache_size, core.segment_size);
     if (options->data_file_size != 0)
         core.data_file_size = options->data_file_size < DATA_MAX_FILE_SIZE ? options->data_file_size
                                                                            : DATA_MAX_FILE_SIZE;
