@@ -24,7 +24,7 @@ struct options {
     struct bench bench;
     const char *figures, *engines, *values, *directory;
     uint64_t data, slack;
-    bool no_limit, keep;
+    bool no_limit, keep, reuse;
 };
 
 static const struct engine *const all_engines[] = {&engine_mace, &engine_rocksdb, &engine_lmdb};
@@ -158,8 +158,9 @@ values_run(struct options *options, size_t value_size)
         if (wanted(options->engines, all_engines[i]->name))
             printf(" %12s", all_engines[i]->name);
     printf("\n");
-    directories_remove(options);
-    for (unsigned i = 0; i < bench_group_count; i++)
+    if (!options->reuse)
+        directories_remove(options);
+    for (unsigned i = options->reuse ? 1 : 0; i < bench_group_count; i++)
         if (i == 0 || wanted(options->figures, bench_groups[i].name))
             group_run(options, &bench_groups[i]);
     if (!options->keep)
@@ -185,6 +186,9 @@ option_parse(int key, char *text, struct argp_state *state)
     switch (key) {
     case 'c':
         bench->setup.memory = size_parse(text);
+        return 0;
+    case 'u':
+        bench->updates = strtod(text, NULL);
         return 0;
     case 'D':
         options->data = size_parse(text);
@@ -219,6 +223,9 @@ option_parse(int key, char *text, struct argp_state *state)
     case 'k':
         options->keep = true;
         return 0;
+    case 'r':
+        options->reuse = true;
+        return 0;
     case 'n':
         options->no_limit = true;
         return 0;
@@ -230,11 +237,13 @@ option_parse(int key, char *text, struct argp_state *state)
 static const struct argp_option option_table[] = {
     {"cache", 'c', "SIZE", 0, "memory for caches and write buffers (default 64M)", 0},
     {"data", 'D', "SIZE", 0, "bytes of keys and values (default 8 x cache)", 0},
-    {"slack", 'S', "SIZE", 0, "memory beside the caches (default: 36M + a sixteenth of them)", 0},
+    {"slack", 'S', "SIZE", 0, "memory beside the caches (default: 64M + a sixteenth of them)", 0},
     {"values", 'v', "BYTES,...", 0, "sizes of the values (default 100,1000)", 0},
     {"figures", 'f', "NAMES", 0, "of open,get,many,upsert,upsert_zipf,ycsb,overload,kill (all)", 0},
     {"engines", 'e', "NAMES", 0, "of mace,rocksdb,lmdb (default: all)", 0},
     {"seconds", 's', "S", 0, "length of a timed figure (default 2)", 0},
+    {"updates", 'u', "SHARE", 0,
+     "of an upsert figure, per entry (default 0.5); at most for five figures' time", 0},
     {"overload", 'o', "S", 0, "length of the overload (default: a figure's; 600 for the full one)",
      0},
     {"threads", 't', "N", 0, "of the figures with several threads (default 4)", 0},
@@ -242,6 +251,8 @@ static const struct argp_option option_table[] = {
     {"direct", 'x', NULL, 0, "RocksDB reads and flushes past the page cache", 0},
     {"no-limit", 'n', NULL, 0, "without a memory control group", 0},
     {"keep", 'k', NULL, 0, "leave the last databases where they are", 0},
+    {"reuse", 'r', NULL, 0, "load nothing: the databases were kept by a run with the same sizes",
+     0},
     {0},
 };
 
@@ -268,7 +279,10 @@ main(int argc, char **argv)
     static const struct argp parser = {.options = option_table, .parser = option_parse};
     static char made[] = "/tmp/bench_beyond_XXXXXX";
     struct options options = {
-        .bench = {.setup = {.memory = UINT64_C(64) << 20}, .seconds = 2, .threads = 4},
+        .bench = {.setup = {.memory = UINT64_C(64) << 20},
+                  .seconds = 2,
+                  .updates = 0.5,
+                  .threads = 4},
         .values = "100,1000",
     };
     struct bench *bench = &options.bench;
@@ -276,7 +290,8 @@ main(int argc, char **argv)
     if (options.data == 0)
         options.data = bench->setup.memory * 8;
     if (options.slack == 0)
-        options.slack = bench->setup.memory / 16 + (36 << 20); /* a broker asks for 32 MiB */
+        options.slack =
+            bench->setup.memory / 16 + (64 << 20); /* what a broker may take beside its cache */
     if (bench->overload_seconds == 0)
         bench->overload_seconds = bench->seconds;
     bench->setup.map = options.data * 8;

@@ -31,6 +31,8 @@ struct bench {
     struct machine_limit limit;
     struct results *results;
     double seconds, overload_seconds;
+    double
+        updates; /* of an upsert figure, per entry of the database; ends after UPSERT_LONGEST figures' time */
     unsigned threads;
     /* the value size */
     uint64_t entries;
@@ -72,6 +74,7 @@ struct drive {
     struct bench *bench;
     const struct workload_mix *mix;
     double seconds;
+    uint64_t limit; /* operations of each thread after which it ends; 0: none */
     unsigned threads;
     unsigned many;               /* keys per get; 0 or 1: one */
     bool snapshot;               /* gets in one snapshot; else each of the newest state */

@@ -170,7 +170,8 @@ driver_main(void *argument)
     driver->handle = engine->share(drive->bench->handle);
     driver->failed = drive->snapshot && engine->read_begin(driver->handle) != 0;
     double begin = bench_now();
-    while (!driver->failed && begin < driver->end) {
+    uint64_t limit = drive->limit != 0 ? drive->limit : UINT64_MAX;
+    while (!driver->failed && begin < driver->end && driver->operations < limit) {
         driver->failed = !operation_run(driver);
         driver->operations++;
         double now = bench_now();

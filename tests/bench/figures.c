@@ -7,7 +7,7 @@
 
 #include "beyond.h"
 
-enum { LOAD_BATCH = 1000, MANY = 64 };
+enum { LOAD_BATCH = 1000, MANY = 64, UPSERT_LONGEST = 5 };
 static const double GIBI = 1 << 30;
 
 double
@@ -90,7 +90,7 @@ written_results(struct bench *bench, const char *what, const struct written *bef
     char name[48];
     bool good = bench->engine->settle(bench->handle) == 0;
     struct written now = written_now(bench);
-    sync();
+    machine_forget(bench->path);
     double by_all = (double)(machine_device_written(bench->path) - before->by_all);
     double bytes = (double)user_bytes(bench, count > 0 ? count : 1);
     bench_result(bench, what, "k/s", (double)count / took / 1e3);
@@ -231,12 +231,19 @@ many_run(struct bench *bench)
 static bool
 upsert_figure(struct bench *bench, const struct workload_mix *mix)
 {
-    struct drive drive = {.bench = bench, .mix = mix, .threads = 1, .seconds = bench->seconds};
+    char name[48];
+    struct drive drive = {.bench = bench,
+                          .mix = mix,
+                          .threads = 1,
+                          .seconds = bench->seconds * UPSERT_LONGEST,
+                          .limit = (uint64_t)(bench->updates * (double)bench->entries) + 1};
     if (!bench_open(bench))
         return false;
     struct written before = written_now(bench);
     bool good =
         drive_run(&drive) && written_results(bench, mix->name, &before, drive.updates, drive.took);
+    snprintf(name, sizeof name, "  %s, share of entries", mix->name);
+    bench_result(bench, name, "", (double)drive.updates / (double)bench->entries);
     bench_close(bench);
     return good;
 }
