@@ -10,8 +10,8 @@ static const char *const bucket_names[] = {"b1", "b2"};
 
 /* --- control messages --- */
 
-static void
-control_send(struct sim_client *client, uint16_t kind, const char *name)
+void
+sim_control_send(struct sim_client *client, uint16_t kind, const char *name)
 {
     struct sim_world *world = client->world;
     union {
@@ -61,7 +61,7 @@ sim_control(struct sim_client *client)
         MSHM_MESSAGE_CHECKPOINT,    MSHM_MESSAGE_LOOKUP,        MSHM_MESSAGE_SESSIONS};
     struct sim_world *world = client->world;
     uint16_t kind = kinds[sim_below(world, sizeof kinds / sizeof *kinds)];
-    control_send(client, kind, bucket_names[sim_below(world, 2)]);
+    sim_control_send(client, kind, bucket_names[sim_below(world, 2)]);
 }
 
 static mshm_timestamp

@@ -33,6 +33,12 @@ sim_call_begin(struct sim_env *sim, unsigned call)
         sim_env_die(sim, sim->die_power_cut);
         return -EIO;
     }
+    enum sim_death death =
+        sim->call_hook != NULL ? sim->call_hook(sim->call_argument) : SIM_DEATH_NONE;
+    if (death != SIM_DEATH_NONE) {
+        sim_env_die(sim, death == SIM_DEATH_CUT);
+        return -EIO;
+    }
     if ((sim->fail_mask & call) != 0 && --sim->fail_nth == 0) {
         sim->fail_mask = 0;
         sim->failed = true;
@@ -450,6 +456,13 @@ sim_env_die_at(struct sim_env *sim, uint64_t calls, bool power_cut)
 {
     sim->die_at = calls != 0 ? sim->calls + calls : 0;
     sim->die_power_cut = power_cut;
+}
+
+void
+sim_env_set_call_hook(struct sim_env *sim, enum sim_death (*call)(void *argument), void *argument)
+{
+    sim->call_hook = call;
+    sim->call_argument = argument;
 }
 
 bool

@@ -25,6 +25,9 @@ enum sim_call {
     SIM_CALL_MAP = 128,
 };
 
+/* What a call may turn into. */
+enum sim_death { SIM_DEATH_NONE, SIM_DEATH_KILL, SIM_DEATH_CUT };
+
 /* A disk that lies: what a test plants to see that the simulation finds it. */
 enum sim_lie {
     SIM_LIE_NONE,
@@ -68,6 +71,9 @@ uint64_t sim_env_calls(const struct sim_env *sim);
 /* Dies at the n-th call from now (1 = the next). 0: not at all. */
 void sim_env_die_at(struct sim_env *sim, uint64_t calls, bool power_cut);
 void sim_env_die(struct sim_env *sim, bool power_cut);
+/* Asked at every call whether to die at it. */
+void sim_env_set_call_hook(struct sim_env *sim, enum sim_death (*call)(void *argument),
+                           void *argument);
 bool sim_env_dead(const struct sim_env *sim);
 /* Takes the surviving disk into use. Appends and jobs under way are forgotten: a job that did not run never runs. */
 void sim_env_restart(struct sim_env *sim);

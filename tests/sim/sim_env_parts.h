@@ -47,6 +47,8 @@ struct sim_env {
     uint64_t now, calls;
     uint64_t die_at; /* calls; 0: not */
     bool die_power_cut, dead;
+    enum sim_death (*call_hook)(void *argument);
+    void *call_argument;
     unsigned fail_mask;
     uint64_t fail_nth;
     int fail_error;

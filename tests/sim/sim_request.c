@@ -290,6 +290,27 @@ sim_client_harvest(struct sim_client *client)
 }
 
 int
+sim_client_commit(struct sim_client *client, const struct model_op *ops, uint32_t count, bool sync)
+{
+    enum { LANE = 2 };
+    struct sim_world *world = client->world;
+    mshm_timestamp snapshot =
+        mshm_snapshot_register(world->core->store, &client->segment->lanes[LANE]);
+    client->lanes[LANE] = (struct sim_lane){.open = true, .committing = true, .snapshot = snapshot};
+    struct sim_request *request = request_new(client);
+    request->kind = MSHM_REQUEST_COMMIT;
+    request->sync = sync;
+    request->lane = LANE;
+    request->snapshot = snapshot;
+    request->count = count;
+    memcpy(request->ops, ops, count * sizeof *ops);
+    if (!request_publish(client))
+        return MSHM_BUSY;
+    uint64_t index = client->count - 1;
+    return sim_request_wait(client, index) ? client->requests[index].status : MSHM_BUSY;
+}
+
+int
 sim_client_demand(struct sim_client *client, unsigned key, bool put)
 {
     struct sim_world *world = client->world;

@@ -214,6 +214,7 @@ figures_note(struct sim_world *world)
     sum->merges += AO_load(&counters->merges);
     sum->replayed += AO_load(&counters->replayed);
     sum->recycled += AO_load(&counters->log_recycled);
+    sum->rewrites += world->core->manifest.number > 1;
     sum->data_bytes += AO_load(&counters->data_bytes);
     uint64_t live = 0, total;
     for (uint32_t i = 0; world->core->data != NULL && i < data_count(world->core->data); i++) {

@@ -110,7 +110,7 @@ struct sim_statistics {
     uint64_t committed, conflicts, preconditions, full, expired, too_big, reads, scans, brackets,
         revoked, lost, unanswered;
     uint64_t page_ins, page_reads, evictions, checkpoints, blind_writes, merges, replayed, recycled;
-    uint64_t data_bytes;
+    uint64_t data_bytes, rewrites, deltas;
     uint64_t beyond,
         far_beyond; /* incarnations with more live data than cache, and thrice as much */
 };
@@ -202,6 +202,9 @@ bool sim_request_wait(struct sim_client *client, uint64_t index);
 /* Takes all answers that are there. Touches nothing of the core. */
 void sim_client_harvest(struct sim_client *client);
 void sim_client_wake(struct sim_client *client, const unsigned int *word);
+/* A transaction of its own, waited for: its status. */
+int sim_client_commit(struct sim_client *client, const struct model_op *ops, uint32_t count,
+                      bool sync);
 /* One put or delete at level SYNC, waited for: its status. */
 int sim_client_demand(struct sim_client *client, unsigned key, bool put);
 
@@ -211,6 +214,7 @@ unsigned sim_key_choose(struct sim_world *world);
 
 /* sim_control.c */
 void sim_control(struct sim_client *client);
+void sim_control_send(struct sim_client *client, uint16_t kind, const char *name);
 void sim_client_reply(struct sim_client *client, const void *message, size_t size);
 
 /* sim_reader.c. A get in the lane's snapshot, or (the last lane) a one-call get; a whole walk; a reader that stops. */
