@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -18,6 +20,38 @@
 
 enum { LOCK_WAIT_FIRST_MS = 1, LOCK_WAIT_LONGEST_MS = 32, LOCK_WAIT_REPORT_MS = 1000 };
 
+/* The number of a mask in /proc/PID/status. */
+static unsigned long long
+lock_mask(const char *status, const char *name)
+{
+    const char *line = strstr(status, name);
+    return line != NULL ? strtoull(line + strlen(name), NULL, 16) : 0;
+}
+
+/* A killed broker whose last I/O has not ended keeps its socket, and who connects there is queued for ever: its main
+ * thread is a zombie then, or waits in the kernel with SIGKILL pending. A number that this process cannot see, or no
+ * /proc: believed. */
+static bool
+lock_listener_lives(int fd)
+{
+    struct ucred listener;
+    socklen_t size = sizeof(listener);
+    char path[32], status[4096];
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &size) < 0 || listener.pid <= 0)
+        return true;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)listener.pid);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return true;
+    ssize_t got = read(file, status, sizeof(status) - 1);
+    close(file);
+    status[got > 0 ? got : 0] = '\0';
+    unsigned long long pending = lock_mask(status, "\nSigPnd:") | lock_mask(status, "\nShdPnd:");
+    return strstr(status, "\nState:\tZ") == NULL && strstr(status, "\nState:\tX") == NULL &&
+           (pending >> (SIGKILL - 1) & 1) == 0;
+}
+
 bool
 lock_served(int directory_fd)
 {
@@ -26,7 +60,8 @@ lock_served(int directory_fd)
     if (fd < 0)
         return false;
     /* A full backlog is EAGAIN: somebody listens. */
-    bool served = directory_socket(directory_fd, fd, connect) == 0 || errno == EAGAIN;
+    bool served = directory_socket(directory_fd, fd, connect) == 0 ? lock_listener_lives(fd)
+                                                                   : errno == EAGAIN;
     close(fd);
     return served;
 }
