@@ -1,0 +1,183 @@
+/* fence_test.c - a write that outlives the broker's SIGKILL never meets a new broker.
+ *
+ *   database on ext4 (disk) --> loop device --> file on ext4 (store) --> loop device --> file
+ *
+ * While `store` is frozen, requests of the inner device wait in the kernel, as on a device that is slow: the broker is
+ * killed with such requests under way. Its lock has to stay taken until they have ended.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fault/image.h"
+#include "support/broker.h"
+#include "support/client.h"
+#include "support/load.h"
+
+enum { LOOKS = 50, COMMITS = 40 };
+
+static char scratch[SCRATCH_PATH], path[SCRATCH_PATH];
+static struct image store, disk;
+static struct load_board *board;
+
+struct writer {
+    unsigned flags;
+};
+
+/* Commits until one is not answered any more. */
+static void
+writer_run(int channel, void *argument)
+{
+    const struct writer *writer = argument;
+    mace *db = client_open(path);
+    mace_bucket *bucket = client_bucket(db, "default");
+    int status;
+
+    channel_tell(channel, 1);
+    do {
+        status = load_commit(db, bucket, board, 0, writer->flags);
+        if ((writer->flags & MACE_SYNC) == 0)
+            process_pause(); /* else the disk is soon full */
+    } while (status == MACE_OK || status == MACE_FULL);
+    require(status == MACE_BROKER_LOST || status == MACE_UNKNOWN_OUTCOME, "a commit: %s",
+            mace_strerror(status));
+    mace_close(db);
+}
+
+/* True when somebody has the directory's lock. */
+static bool
+locked(void)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    require(fd >= 0, "%s: %s", path, strerror(errno));
+    int result = flock(fd, LOCK_EX | LOCK_NB);
+    require(result == 0 || errno == EWOULDBLOCK, "flock: %s", strerror(errno));
+    close(fd);
+    return result != 0;
+}
+
+static void
+outlive(const struct broker_options *options, unsigned flags)
+{
+    struct writer writer = {.flags = flags};
+    struct broker broker, next;
+    struct worker worker;
+
+    broker_start(&broker, path, options);
+    worker_start(&worker, writer_run, &writer);
+    channel_expect(worker.channel, 1);
+    uint64_t until = load_commits(board) + COMMITS;
+    wait_for(load_commits(board) >= until);
+    ck_assert(locked());
+    image_freeze(&store);
+    wait_for(image_in_flight(&disk) > 0);
+    /* The one that waits is the broker's, when commits stand still. */
+    uint64_t commits;
+    do {
+        commits = load_commits(board);
+        for (int i = 0; i < LOOKS; i++)
+            process_pause();
+    } while ((flags & MACE_SYNC) != 0 && commits != load_commits(board));
+    ck_assert_int_eq(kill(broker.pid, SIGKILL), 0);
+    broker_launch(&next, path, options);
+    struct pollfd ready = {.fd = next.ready, .events = POLLIN};
+    for (int i = 0; i < LOOKS; i++) {
+        ck_assert_uint_gt(image_in_flight(&disk), 0);
+        ck_assert_msg(locked(), "the lock is free while a write is under way");
+        ck_assert_int_eq(poll(&ready, 1, 0), 0); /* neither served nor gone */
+        process_pause();
+    }
+    image_thaw(&store);
+    ck_assert_int_eq(broker_ready(&next), 0);
+    int end = broker_wait(&broker);
+    ck_assert(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL);
+    worker_join(&worker);
+    mace *db = client_open(path);
+    load_check_all(db, client_bucket(db, "default"), board);
+    mace_close(db);
+    broker_finish(&next);
+}
+
+START_TEST(f07_a_sync_by_the_ring_that_outlives_its_broker_holds_the_lock)
+{
+    static const struct broker_options options = {
+        .arguments = {"--cache", "8M", "--segment-size", "1M"}};
+    outlive(&options, MACE_SYNC);
+}
+END_TEST
+
+START_TEST(f07_a_sync_by_a_thread_that_outlives_its_broker_holds_the_lock)
+{
+    static const struct broker_options options = {
+        .arguments = {"--cache", "8M", "--segment-size", "1M", "--no-uring"}};
+    outlive(&options, MACE_SYNC);
+}
+END_TEST
+
+START_TEST(f07_a_checkpoint_that_outlives_its_broker_holds_the_lock)
+{
+    static const struct broker_options options = {
+        .arguments = {"--cache", "8M", "--segment-size", "4M", "--checkpoint-interval", "10"}};
+    outlive(&options, MACE_OS);
+}
+END_TEST
+
+static const char *
+disks_create(void)
+{
+    char directory[SCRATCH_PATH];
+    const char *why = image_create(&store, scratch, "store", 96);
+
+    if (why == NULL)
+        why = image_create(&disk, store.mounted, "disk", 64);
+    if (why != NULL)
+        return why;
+    scratch_join(directory, disk.mounted, "db");
+    scratch_join(path, scratch, "db");
+    require(mkdir(directory, 0700) == 0 && symlink(directory, path) == 0, "%s", path);
+    return NULL;
+}
+
+int
+main(void)
+{
+    Suite *suite = suite_create("the fence");
+    TCase *cases = tcase_create("fence");
+    SRunner *runner;
+    int failed = 0;
+
+    if (access("/dev/shm", W_OK) == 0)
+        setenv("TMPDIR", "/dev/shm", 0);
+    scratch_create(scratch);
+    disk.loop = -1;
+    board = load_board_create();
+    const char *why = disks_create();
+    if (why != NULL) {
+        printf("skipped: %s\n", why);
+    } else {
+        tcase_set_timeout(cases, 0);
+        tcase_add_test(cases, f07_a_sync_by_the_ring_that_outlives_its_broker_holds_the_lock);
+        tcase_add_test(cases, f07_a_sync_by_a_thread_that_outlives_its_broker_holds_the_lock);
+        tcase_add_test(cases, f07_a_checkpoint_that_outlives_its_broker_holds_the_lock);
+        suite_add_tcase(suite, cases);
+        runner = srunner_create(suite);
+        srunner_set_fork_status(runner, CK_NOFORK);
+        srunner_run_all(runner, CK_ENV);
+        failed = srunner_ntests_failed(runner);
+        srunner_free(runner);
+    }
+    image_destroy(&disk);
+    image_destroy(&store);
+    scratch_remove(scratch);
+    return why != NULL ? IMAGE_SKIP : failed == 0 ? 0 : 1;
+}
