@@ -17,15 +17,29 @@
 #include "support/process.h"
 #include "support/scratch.h"
 
+/* In the build directory, which the broker's program tells, too. */
+static void
+program_find(char program[SCRATCH_PATH], const char *name)
+{
+    const char *build = getenv("MACE_BUILD_DIR"), *broker = getenv("MACE_BROKER");
+    const char *end = broker != NULL ? strrchr(broker, '/') : NULL;
+    int size = -1;
+    if (build != NULL)
+        size = snprintf(program, SCRATCH_PATH, "%s/tools/%s", build, name);
+    else if (end != NULL)
+        size =
+            snprintf(program, SCRATCH_PATH, "%.*s/../tools/%s", (int)(end - broker), broker, name);
+    require(size > 0 && size < SCRATCH_PATH, "MACE_BUILD_DIR names the build directory");
+}
+
 void
 tool_start(struct tool *tool, const char *name, const char *const *arguments)
 {
-    const char *build = getenv("MACE_BUILD_DIR"), *argv[TOOL_MAX_ARGUMENTS + 2] = {name};
+    const char *argv[TOOL_MAX_ARGUMENTS + 2] = {name};
     char program[SCRATCH_PATH];
     int ends[2];
     pid_t parent = getpid();
-    require(build != NULL, "MACE_BUILD_DIR names the build directory");
-    snprintf(program, sizeof program, "%s/tools/%s", build, name);
+    program_find(program, name);
     for (int i = 0; arguments[i] != NULL; i++) {
         require(i < TOOL_MAX_ARGUMENTS, "too many arguments");
         argv[i + 1] = arguments[i];

@@ -1,4 +1,5 @@
-/* support/tool.h - the programs of tools/ run by a test: they stand in $MACE_BUILD_DIR/tools. */
+/* support/tool.h - the programs of tools/ run by a test: they stand in $MACE_BUILD_DIR/tools, or in tools beside
+ * the directory of $MACE_BROKER. */
 #ifndef SUPPORT_TOOL_H
 #define SUPPORT_TOOL_H
 

@@ -14,6 +14,8 @@
 #include "support/client.h"
 #include "support/process.h"
 
+enum { SEGMENT_SIZE = 256 * 1024 };
+
 /* --- content --- */
 
 void
@@ -91,6 +93,17 @@ ghosts_write(mace *db, mace_bucket *bucket, bool there)
     require_ok(mace_commit(txn));
 }
 
+/* So much in another bucket that the cut of the next checkpoint lies in a later segment than all commits so far. */
+static void
+segment_fill(mace *db)
+{
+    static char value[1000];
+    mace_bucket *bucket = client_bucket(db, "default");
+    for (unsigned i = 0; i < SEGMENT_SIZE / sizeof value + 100; i++)
+        require_ok(mace_put1(db, bucket, "filler", 6, value, sizeof value));
+    mace_bucket_close(bucket);
+}
+
 static void
 planted_create(const char *path)
 {
@@ -112,8 +125,9 @@ planted_create(const char *path)
     write_generation(db, bucket, 50, PLANTED_CHANGED, 0);
     uint64_t leaves = client_stat(db).pages_leaf;
     ghosts_write(db, bucket, false);
-    require_ok(mace_checkpoint(db));
-    wait_for(client_stat(db).pages_leaf + 5 < leaves); /* merged */
+    wait_for(client_stat(db).pages_leaf + 5 <
+             leaves); /* merged, so their last records have them all */
+    segment_fill(db);
     require_ok(mace_checkpoint(db));
     write_generation(db, bucket, 64, PLANTED_KEYS, 3);
     require_ok(mace_sync(db));
