@@ -319,8 +319,8 @@ session_drain(struct core *core, uint32_t at, struct budget *turn)
            session->unanswered < MSHM_RING_CAPACITY && session->state != SESSION_DRAINED &&
            !session->held && !session->parked;
          available--) {
-        if (sessions->ahead == 0)
-            sessions->ahead = sessions_ahead(core, at, available);
+        if (sessions->ahead == 0) /* a commit that has to wait is looked at every turn */
+            sessions->ahead = core->slowed ? 1 : sessions_ahead(core, at, available);
         sessions->ahead--;
         room = session_take(core, session, &budget);
     }
