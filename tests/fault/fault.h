@@ -17,13 +17,26 @@ enum fault_kind {
     FAULT_REALTIME_JUMPS = 8, /* the wall clock jumps by years from call to call */
     FAULT_MONOTONIC_GAP = 16, /* the monotonic clock is hours ahead, as after a suspend */
     FAULT_NO_SPACE = 32,      /* files cannot grow */
+    FAULT_SHORT_READS = 64,   /* reads transfer a part, or are interrupted */
 };
 
-/* struct fault_control - the shared word. kinds: written by the test, and by the shim when a fault was for once; hits:
- * counted by the shim. */
+/* Calls of which the n-th fails once. */
+enum fault_call {
+    FAULT_CALL_WRITE = 1,
+    FAULT_CALL_READ = 2,
+    FAULT_CALL_SYNC = 4, /* of files and directories */
+    FAULT_CALL_ALLOCATE = 8,
+    FAULT_CALL_NAMES = 16, /* rename, unlink */
+};
+
+/* struct fault_control - what both map. kinds: written by the test, and by the shim when a fault was for once; hits:
+ * counted by the shim. calls, nth, error: written by the test before any broker runs: which calls are counted, which one
+ * of them fails (0: none), with which errno; counted: by the shim, through all lives of the broker. */
 struct fault_control {
     AO_t kinds;
     AO_t hits;
+    AO_t calls, nth, error;
+    AO_t counted;
 };
 
 /* The control of a broker that broker_start is about to start with fault_options; no fault is on. NULL where a preloaded

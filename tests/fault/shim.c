@@ -1,8 +1,10 @@
 /* shim.c - preloaded into a broker: does what the test's control says at each call of I/O or clocks. See fault.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,9 +49,65 @@ take(enum fault_kind kind)
     return 0;
 }
 
+/* True for the one call that was planned. */
+static int
+planned(enum fault_call call)
+{
+    if (control == NULL || (AO_load(&control->calls) & call) == 0)
+        return 0;
+    if (AO_fetch_and_add1(&control->counted) + 1 != AO_load(&control->nth))
+        return 0;
+    AO_fetch_and_add1(&control->hits);
+    errno = (int)AO_load(&control->error);
+    return 1;
+}
+
+/* Memory that the clients map is a file without a name. */
+static int
+is_named(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && status.st_nlink > 0;
+}
+
+ssize_t
+pread(int fd, void *bytes, size_t size, off_t offset)
+{
+    if (planned(FAULT_CALL_READ))
+        return -1;
+    if (is_on(FAULT_SHORT_READS)) {
+        if (AO_fetch_and_add1(&control->hits) % 3 == 0) {
+            errno = EINTR;
+            return -1;
+        }
+        size = size > 1 ? size / 2 : size;
+    }
+    return syscall(SYS_pread64, fd, bytes, size, offset);
+}
+
+int
+fsync(int fd)
+{
+    return planned(FAULT_CALL_SYNC) ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+int
+renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+    return planned(FAULT_CALL_NAMES) ? -1 : (int)syscall(SYS_renameat, from_fd, from, to_fd, to);
+}
+
+int
+unlinkat(int fd, const char *name, int flags)
+{
+    return planned(FAULT_CALL_NAMES) ? -1 : (int)syscall(SYS_unlinkat, fd, name, flags);
+}
+
 ssize_t
 pwrite(int fd, const void *bytes, size_t size, off_t offset)
 {
+    if (planned(FAULT_CALL_WRITE))
+        return -1;
     if (take(FAULT_WRITE_EIO)) {
         errno = EIO;
         return -1;
@@ -67,6 +125,8 @@ pwrite(int fd, const void *bytes, size_t size, off_t offset)
 int
 fdatasync(int fd)
 {
+    if (planned(FAULT_CALL_SYNC))
+        return -1;
     if (take(FAULT_SYNC_EIO)) {
         errno = EIO;
         return -1;
@@ -82,6 +142,8 @@ fallocate(int fd, int mode, off_t offset, off_t size)
         errno = ENOSPC;
         return -1;
     }
+    if (is_named(fd) && planned(FAULT_CALL_ALLOCATE))
+        return -1;
     return (int)syscall(SYS_fallocate, fd, mode, offset, size);
 }
 
