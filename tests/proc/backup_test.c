@@ -296,6 +296,27 @@ START_TEST(a_copy_that_is_killed_is_whole_or_refused)
 }
 END_TEST
 
+/* What is left when CURRENT and the log are lost is somebody's data, and no place for a new database. */
+START_TEST(data_files_alone_are_not_taken_for_a_new_database)
+{
+    char joined[SCRATCH_PATH];
+    mace *db;
+    mace_options options;
+    load_begin();
+    load_progress(200);
+    load_end();
+    broker_finish(&broker);
+    scratch_join(joined, path, "CURRENT");
+    ck_assert_int_eq(unlink(joined), 0);
+    scratch_join(joined, path, "wal");
+    scratch_remove(joined);
+    ck_assert(has_entry(path, "data", ".dat"));
+    mace_options_init(&options);
+    ck_assert_int_eq(mace_open(path, &options, &db), MACE_CORRUPT);
+    ck_assert(has_entry(path, "data", ".dat"));
+}
+END_TEST
+
 /* --- mace-check beside a load --- */
 
 START_TEST(a_look_beside_a_loaded_broker_finds_nothing_wrong)
@@ -330,6 +351,7 @@ backup_suite(void)
     tcase_add_test(tests, a_copy_made_under_load_is_the_state_of_one_commit);
     tcase_add_test(tests, a_copy_of_a_killed_database_has_every_commit_that_was_acknowledged);
     tcase_add_test(tests, a_copy_that_is_killed_is_whole_or_refused);
+    tcase_add_test(tests, data_files_alone_are_not_taken_for_a_new_database);
     tcase_add_test(tests, a_look_beside_a_loaded_broker_finds_nothing_wrong);
     suite_add_tcase(suite, tests);
     return suite;
