@@ -24,14 +24,15 @@ enum {
     SURVEY_NS =
         250 * 1000 *
         1000, /* the same while snapshots are registered and nothing else happens: are they still? */
-    MARK_NS = 50 * 1000 * 1000,  /* idle for that long: the log gets a durable mark */
-    TEND_LEAVES = 4,             /* per maintenance */
-    TIDY_LEAVES = 32,            /* the same, when nobody has committed for a while */
-    TIDY_NS = 5 * 1000 * 1000,   /* what a while is */
-    RESERVE_SHARE = 32,          /* part of the cache kept for deletes and housekeeping */
-    FREE_SHARE = 16,             /* part of the cache that is kept free by eviction */
-    CHECK_TURNS = 32,            /* between two looks whether a checkpoint is due, while busy */
-    FRESH_NS = 10 * 1000 * 1000, /* a page that was read in stays at least that long */
+    MARK_NS = 50 * 1000 * 1000,      /* idle for that long: the log gets a durable mark */
+    TEND_LEAVES = 4,                 /* per maintenance */
+    TIDY_LEAVES = 32,                /* the same, when nobody has committed for a while */
+    TIDY_NS = 5 * 1000 * 1000,       /* what a while is */
+    RESERVE_SHARE = 32,              /* part of the cache kept for deletes and housekeeping */
+    FREE_SHARE = 16,                 /* part of the cache that is kept free by eviction */
+    ROOM_BYTES = 4 * MSHM_MAX_FRAME, /* evicted at once when a commit is short of frames */
+    CHECK_TURNS = 32,                /* between two looks whether a checkpoint is due, while busy */
+    FRESH_NS = 10 * 1000 * 1000,     /* a page that was read in stays at least that long */
 };
 
 enum { STOP_NOT, STOP_DRAINS, STOP_CHECKPOINTS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
@@ -308,8 +309,14 @@ core_make_room(struct core *core)
     core->pressed = true; /* the loop comes back within a millisecond */
     if (core->now_ns < core->barren_ns)
         return CORE_ROOM_MAYBE;
+    if (frames_retired(core->frames) >= ROOM_BYTES) {
+        /* A reader stands in what has left memory already. More of it would not come sooner, and a reader that stops for a
+         * while must not empty the cache. */
+        frames_reclaim(core->frames, true);
+        return frames_retired(core->frames) >= ROOM_BYTES ? CORE_ROOM_MAYBE : CORE_ROOM_COMES;
+    }
     tree_ahead_begin(core->tree); /* no place that was found before is right any more */
-    uint64_t evicted = pages_evict(core->pages, MSHM_MAX_FRAME * 4, core->now_ns);
+    uint64_t evicted = pages_evict(core->pages, ROOM_BYTES, core->now_ns);
     if (evicted == 0)
         core->barren_ns = core->now_ns + MAINTAIN_NS;
     frames_reclaim(core->frames, true);

@@ -201,6 +201,107 @@ START_TEST(pages_that_become_dirty_without_a_commit_do_not_fill_the_cache_for_ev
 }
 END_TEST
 
+/* A page in memory as a reader inside a bracket sees it. */
+struct sight {
+    mshm_pid pid;
+    AO_t word, epoch;
+    uint8_t bytes[MSHM_MAX_FRAME];
+};
+
+static bool
+sight_gone(const struct sight *sight)
+{
+    return AO_load(frames_map(core->frames, sight->pid)) != sight->word;
+}
+
+static bool
+sight_whole(const struct sight *sight)
+{
+    return memcmp(frames_address(core->frames, sight->word), sight->bytes,
+                  mshm_class_size(mshm_map_class(sight->word))) == 0;
+}
+
+/* The first leaf in memory from this pid on. */
+static void
+sight_begin(struct sight *sight, mshm_pid pid)
+{
+    const struct mshm_page *page;
+    do {
+        sight->pid = pid++ % (frames_pid_end(core->frames) - 1) + 1;
+        sight->word = AO_load(frames_map(core->frames, sight->pid));
+        page = mshm_map_state(sight->word) == MSHM_MAP_RESIDENT
+                   ? (const void *)frames_address(core->frames, sight->word)
+                   : NULL;
+    } while (page == NULL || page->kind != MSHM_PAGE_LEAF);
+    sight->epoch = mshm_bracket_open(core->store, &segment->lanes[1]);
+    memcpy(sight->bytes, page, mshm_class_size(mshm_map_class(sight->word)));
+}
+
+/* Pages come and go, and some are written to, while a reader stands in a frame: what the frame holds once its page has left
+ * it stays until the bracket is closed, or revoked, which the reader finds out. */
+START_TEST(frame_that_was_evicted_stays_as_it_was_until_the_bracket_is_over)
+{
+    enum { KEYS = 6000 };
+    static struct sight sight;
+    struct sim_random random = {7};
+    unsigned evicted = 0, revoked = 0, closed = 0;
+    bool patient = _i == 1; /* then the bracket is closed in time */
+    options.revoke_after_ns = patient ? UINT64_C(10000000000) : UINT64_C(2000000);
+    ck_assert_int_eq(start(true), MSHM_OK);
+    for (uint64_t i = 0; i < KEYS; i++)
+        ck_assert_int_eq(put(i, 300), MSHM_OK);
+    for (unsigned round = 0; round < 600; round++) {
+        bool gone = false, over = false;
+        sight_begin(&sight, (mshm_pid)sim_random_below(&random, 10000));
+        /* What leaves memory meanwhile does not come back, so a patient reader may not stand there for long. */
+        for (unsigned i = 0; i < (patient ? 8 : 60) && !over && !(gone && patient); i++) {
+            uint64_t key = sim_random_below(&random, KEYS);
+            ck_assert_int_eq(i % 4 == 0 && !patient ? put(key, 300) : get(key), MSHM_OK);
+            if (!gone && sight_gone(&sight)) {
+                gone = true;
+                evicted++;
+                memcpy(sight.bytes, frames_address(core->frames, sight.word), sizeof sight.bytes);
+            }
+            over = AO_load(&core->store->revoked) >= sight.epoch;
+            ck_assert(!gone || over || sight_whole(&sight));
+        }
+        if (patient) {
+            idle(5);
+            ck_assert(!gone || sight_whole(&sight));
+        }
+        ck_assert_int_eq(mshm_bracket_close(core->store, &segment->lanes[1], sight.epoch), over);
+        revoked += over;
+        closed += gone && !over;
+    }
+    ck_assert_uint_gt(evicted, 10);
+    ck_assert_uint_gt(patient ? closed : revoked, 10);
+}
+END_TEST
+
+START_TEST(reader_that_stands_in_a_frame_does_not_empty_the_cache)
+{
+    enum { KEYS = 6000, SEVERAL = 50 };
+    static struct sight sight;
+    struct sim_random random = {7};
+    struct pages_figures figures;
+    options.revoke_after_ns = UINT64_C(40000000);
+    ck_assert_int_eq(start(true), MSHM_OK);
+    for (uint64_t i = 0; i < KEYS; i++)
+        ck_assert_int_eq(put(i, 300), MSHM_OK);
+    for (unsigned round = 0; round < 20; round++) {
+        sight_begin(&sight, (mshm_pid)sim_random_below(&random, 10000));
+        for (unsigned i = 0; i < 60; i++) {
+            uint64_t key = sim_random_below(&random, KEYS);
+            ck_assert_int_eq(i % 4 == 0 ? put(key, 300) : get(key), MSHM_OK);
+            pages_figures(core->pages, &figures);
+            ck_assert_uint_gt(figures.resident_pages, SEVERAL);
+        }
+        (void)mshm_bracket_close(core->store, &segment->lanes[1], sight.epoch);
+    }
+    ck_assert_uint_gt(AO_load(&core->store->revoked), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -209,6 +310,9 @@ main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, pages_that_become_dirty_without_a_commit_do_not_fill_the_cache_for_ever);
+    tcase_add_loop_test(tests, frame_that_was_evicted_stays_as_it_was_until_the_bracket_is_over, 0,
+                        2);
+    tcase_add_test(tests, reader_that_stands_in_a_frame_does_not_empty_the_cache);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
