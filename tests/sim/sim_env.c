@@ -27,6 +27,8 @@ sim_call_begin(struct sim_env *sim, unsigned call)
 {
     if (sim->dead)
         return -EIO;
+    if (sim->looking)
+        return 0;
     sim->calls++;
     if (sim->die_at != 0 && sim->calls >= sim->die_at) {
         sim->die_at = 0;
@@ -34,7 +36,7 @@ sim_call_begin(struct sim_env *sim, unsigned call)
         return -EIO;
     }
     enum sim_death death =
-        sim->call_hook != NULL ? sim->call_hook(sim->call_argument) : SIM_DEATH_NONE;
+        sim->call_hook != NULL ? sim->call_hook(sim->call_argument, call) : SIM_DEATH_NONE;
     if (death != SIM_DEATH_NONE) {
         sim_env_die(sim, death == SIM_DEATH_CUT);
         return -EIO;
@@ -54,7 +56,8 @@ sim_open(void *context, const char *name, unsigned flags, struct env_file **file
 {
     struct sim_env *sim = context;
     struct sim_inode *inode = NULL;
-    int result = sim_call_begin(sim, SIM_CALL_OPEN);
+    unsigned call = SIM_CALL_OPEN | ((flags & ENV_OPEN_CREATE) != 0 ? (unsigned)SIM_CALL_NAMES : 0);
+    int result = sim_call_begin(sim, call);
     if (result != 0)
         return result;
     if ((flags & ENV_OPEN_CREATE) != 0) {
@@ -459,10 +462,16 @@ sim_env_die_at(struct sim_env *sim, uint64_t calls, bool power_cut)
 }
 
 void
-sim_env_set_call_hook(struct sim_env *sim, enum sim_death (*call)(void *argument), void *argument)
+sim_env_set_call_hook(struct sim_env *sim, sim_call_hook *call, void *argument)
 {
     sim->call_hook = call;
     sim->call_argument = argument;
+}
+
+void
+sim_env_set_looking(struct sim_env *sim, bool looking)
+{
+    sim->looking = looking;
 }
 
 bool
@@ -490,6 +499,12 @@ void
 sim_env_set_full(struct sim_env *sim, bool full)
 {
     sim->full = full;
+}
+
+void
+sim_env_set_read_ns(struct sim_env *sim, uint64_t ns)
+{
+    sim->read_ns = ns;
 }
 
 void

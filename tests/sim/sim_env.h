@@ -19,7 +19,7 @@ enum sim_call {
     SIM_CALL_READ = 2,
     SIM_CALL_WRITE = 4,
     SIM_CALL_SYNC = 8,
-    SIM_CALL_NAMES = 16, /* rename, remove, directory_create */
+    SIM_CALL_NAMES = 16, /* rename, remove, directory_create, and an open that makes the file */
     SIM_CALL_DIRECTORY_SYNC = 32,
     SIM_CALL_PREALLOCATE = 64,
     SIM_CALL_MAP = 128,
@@ -71,9 +71,11 @@ uint64_t sim_env_calls(const struct sim_env *sim);
 /* Dies at the n-th call from now (1 = the next). 0: not at all. */
 void sim_env_die_at(struct sim_env *sim, uint64_t calls, bool power_cut);
 void sim_env_die(struct sim_env *sim, bool power_cut);
-/* Asked at every call whether to die at it. */
-void sim_env_set_call_hook(struct sim_env *sim, enum sim_death (*call)(void *argument),
-                           void *argument);
+/* Asked at every call (kind: enum sim_call, 0: a moment between two) whether to die at it; may also plan that it fails. */
+typedef enum sim_death sim_call_hook(void *argument, unsigned kind);
+void sim_env_set_call_hook(struct sim_env *sim, sim_call_hook *call, void *argument);
+/* While a test looks at the disk by the environment: calls do not count, and nothing planned happens at them. */
+void sim_env_set_looking(struct sim_env *sim, bool looking);
 bool sim_env_dead(const struct sim_env *sim);
 /* Takes the surviving disk into use. Appends and jobs under way are forgotten: a job that did not run never runs. */
 void sim_env_restart(struct sim_env *sim);
@@ -83,6 +85,8 @@ void sim_env_fail(struct sim_env *sim, unsigned calls_mask, uint64_t nth, int er
 bool sim_env_failed(const struct sim_env *sim); /* the planned failure has happened */
 /* While full, files cannot be made or grown. */
 void sim_env_set_full(struct sim_env *sim, bool full);
+/* Reads that are started end no sooner than after this; 0: soon. */
+void sim_env_set_read_ns(struct sim_env *sim, uint64_t ns);
 void sim_env_set_mapping(struct sim_env *sim, bool possible);
 void sim_env_set_store_limit(struct sim_env *sim,
                              uint64_t bytes); /* that store_back gives in all */

@@ -46,13 +46,14 @@ struct sim_env {
     struct env_file *files[SIM_FILES]; /* open ones */
     uint64_t now, calls;
     uint64_t die_at; /* calls; 0: not */
-    bool die_power_cut, dead;
-    enum sim_death (*call_hook)(void *argument);
+    bool die_power_cut, dead, looking;
+    sim_call_hook *call_hook;
     void *call_argument;
     unsigned fail_mask;
     uint64_t fail_nth;
     int fail_error;
     bool failed, full, mapping, verbose;
+    uint64_t read_ns;
     uint64_t store_limit, store_backed;
     enum sim_lie lie;
 };

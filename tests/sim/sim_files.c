@@ -80,9 +80,7 @@ older_add(struct inventory *inventory, uint32_t pid, data_location location)
     int status = data_read(core->data, location, 0, record, size);
     if (status == MSHM_OK)
         status = page_record_check(record, size, location, core->manifest.database_id, pid, &why);
-    if (status != MSHM_OK && sim_env_dead(inventory->world->sim))
-        ; /* the look itself met the planned death */
-    else if (status != MSHM_OK)
+    if (status != MSHM_OK)
         sim_fail(inventory->world, "page %u: its record cannot be read: %d %s", pid, status, why);
     else
         page_record_older(record, older);
@@ -215,9 +213,8 @@ sim_check_files(struct sim_world *world)
     char why[256] = "";
     inventory->world = world;
     inventory->env = sim_env_interface(world->sim);
+    sim_env_set_looking(world->sim, true);
     int status = manifest_load(inventory->env, &manifest, &visitor, why, sizeof why);
-    if (sim_env_dead(world->sim))
-        goto out;
     if (status != MSHM_OK)
         sim_fail(world, "the manifest cannot be read: %d %s", status, why);
     else if (manifest.number != world->core->manifest.number ||
@@ -227,7 +224,7 @@ sim_check_files(struct sim_world *world)
         extents_check(inventory);
         files_check(inventory);
     }
-out:
+    sim_env_set_looking(world->sim, false);
     free(inventory->extents);
     free(inventory);
 }

@@ -177,7 +177,7 @@ death_plan(struct sim_world *world)
         int error = errors[sim_below(world, 5)];
         unsigned calls = sim_chance(world, 50) ? SIM_CALL_SYNC | SIM_CALL_WRITE : 0xff;
         if (error != EIO)
-            calls &= ~(unsigned)SIM_CALL_READ;
+            calls = SIM_CALL_WRITE | SIM_CALL_NAMES | SIM_CALL_PREALLOCATE;
         else if (sim_chance(world, 30))
             calls = SIM_CALL_READ;
         sim_env_fail(world->sim, calls, 1 + sim_below(world, 100), error);

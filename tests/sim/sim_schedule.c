@@ -75,8 +75,8 @@ sim_read_start(void *context, struct env_file *file, uint64_t offset, void *to, 
     operation->offset = offset;
     operation->to = to;
     operation->size = size;
-    operation->due =
-        sim->now + latency(sim, sim_random_chance(&sim->random, 1) ? 20000000 : 100000);
+    uint64_t usual_ns = sim_random_chance(&sim->random, 1) ? 20000000 : 100000;
+    operation->due = sim->now + sim->read_ns + latency(sim, usual_ns);
     file->reads++;
     memset(to, 0xa5, size);
 }

@@ -11,6 +11,7 @@ enum { KEYS = 96, STEPS = 20000 };
 struct script {
     struct sim_world *world;
     struct sim_client *client; /* NULL: none attached */
+    bool ended;                /* a recovery met the planned error */
 };
 
 /* --- steps --- */
@@ -18,7 +19,7 @@ struct script {
 static bool
 over(const struct script *script)
 {
-    return sim_world_over(script->world);
+    return script->ended || sim_world_over(script->world);
 }
 
 static void
@@ -45,7 +46,7 @@ write_keys(struct script *script, uint32_t bucket, unsigned first, unsigned coun
            uint32_t size, bool sync)
 {
     struct sim_world *world = script->world;
-    for (unsigned done = 0; done < count && !over(script);) {
+    for (unsigned done = 0; bucket != 0 && done < count && !over(script);) {
         struct model_op ops[MODEL_OPS];
         uint32_t some = 0;
         for (; some < MODEL_OPS && done < count; some++, done++)
@@ -57,7 +58,7 @@ write_keys(struct script *script, uint32_t bucket, unsigned first, unsigned coun
                 .write = size != 0 ? ++world->next_write : 0,
             };
         int status = sim_client_commit(script->client, ops, some, sync);
-        if (status != MSHM_OK && !over(script))
+        if (status != MSHM_OK && !over(script) && !world->error_planned)
             sim_fail(world, "the script's commit was answered with %d", status);
     }
 }
@@ -95,7 +96,7 @@ evict(struct script *script)
 static void
 read_all(struct script *script, uint32_t bucket, int lane)
 {
-    if (over(script))
+    if (over(script) || bucket == 0)
         return;
     struct sim_lane *mine = &script->client->lanes[lane];
     if (!mine->open) {
@@ -175,6 +176,34 @@ part_history(struct script *script)
     release(script, 1);
 }
 
+/* A slow read of the leaf of a key, which nobody waits for. */
+static void
+ask_slowly(struct script *script, uint32_t bucket, unsigned key)
+{
+    uint8_t bytes[MODEL_KEY_MAX], value[MODEL_VALUE_MAX];
+    struct sim_world *world = script->world;
+    const struct catalogue_bucket *found;
+    uint64_t size;
+    mshm_pid missing;
+    if (over(script) || (found = catalogue_get(world->core->catalogue, bucket)) == NULL)
+        return;
+    struct mshm_tree_ref ref = {.bucket = bucket, .root = found->root};
+    for (int i = 0; i < 16 && !over(script); i++) { /* from the root down */
+        if (mshm_get(&world->core->view, &script->client->segment->lanes[3], NULL, ref, bytes,
+                     model_key_bytes(key, bytes), 0, value, sizeof value, &size, NULL,
+                     &missing) != MSHM_BUSY)
+            return;
+        bool last = missing != ref.root;
+        sim_env_set_read_ns(world->sim, last ? UINT64_C(500000000) : 0);
+        uint64_t asked = sim_page_in(script->client, -1, &missing, 1);
+        if (last || asked == 0)
+            break;
+        sim_request_wait(script->client, asked - 1);
+    }
+    idle(script, 100000);
+    sim_env_set_read_ns(world->sim, 0);
+}
+
 static void
 part_bucket(struct script *script)
 {
@@ -182,9 +211,12 @@ part_bucket(struct script *script)
     write_keys(script, bucket_id(script, "b1"), 0, 40, 1, 900, false);
     checkpoint(script);
     evict(script);
+    ask_slowly(script, bucket_id(script, "b1"),
+               20); /* the bucket is dropped meanwhile, its files die */
     control(script, MSHM_MESSAGE_BUCKET_DROP, "b1");
     idle(script, 30000000);
     checkpoint(script);
+    idle(script, 20000000);
     control(script, MSHM_MESSAGE_BUCKET_CREATE, "b1");
     write_keys(script, bucket_id(script, "b1"), 0, 8, 3, 900, true);
     checkpoint(script);
@@ -230,6 +262,7 @@ stop(struct script *script)
     if (!core_stopped(world->core))
         sim_fail(world, "a stop does not end");
     world->durable = world->acked;
+    world->untidy = sim_env_failed(world->sim);
     sim_check_files(world);
 }
 
@@ -242,8 +275,8 @@ again(struct script *script, bool power_cut)
     sim_world_die(script->world, power_cut);
     sim_world_bury(script->world);
     script->client = NULL;
-    if (sim_script_recover(script->world))
-        attach(script);
+    script->ended = !sim_script_recover(script->world);
+    attach(script);
 }
 
 bool
@@ -252,10 +285,12 @@ sim_script_recover(struct sim_world *world)
     char why[256] = "";
     int status;
     if (!sim_world_recover(world, &status, why, sizeof why)) {
-        if (!sim_env_dead(world->sim))
+        if (!sim_env_dead(world->sim) && !sim_env_failed(world->sim))
             sim_fail(world, "recovery refused with %d: %s", status, why);
         return false;
     }
+    world->untidy =
+        sim_env_failed(world->sim); /* what could not be removed stays for another time */
     sim_check_recovered(world);
     sim_world_past_free(world);
     world->statistics.incarnations++;

@@ -1,9 +1,12 @@
 /* mace_sim_script - dies at every call of a scripted history that the disk sees, by a kill and by power cuts, and at calls
- * of the recoveries that follow; each time the contents and the file set are compared.
+ * of the recoveries that follow; each call also fails once, with EIO, and if it takes room with ENOSPC. Each time the
+ * contents and the file set are compared.
  *
  *   the script runs once; at each of its calls a child takes over, which dies there, recovers, compares and exits.
+ *   (one whose call only fails goes on to the end of the script, or to where the broker gives up, and dies there.)
  *   the recovery runs on; at some of its calls a grandchild takes over, which dies there, too.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +27,7 @@ struct exhaustion {
     unsigned jobs, spread;
     uint64_t only; /* 0: all */
     uint64_t deaths;
+    int error; /* that the call met, instead of death */
     bool failed;
 };
 
@@ -73,9 +77,23 @@ death_choose(unsigned variant)
     return variant > 0 ? SIM_DEATH_CUT : SIM_DEATH_KILL;
 }
 
+/* The call fails; what comes of it the rest of the script shows. */
 static enum sim_death
-on_call(void *argument)
+failure_plan(int error)
 {
+    struct sim_world *world = exhaustion.world;
+    sim_env_fail(world->sim, 0xff, 1, error);
+    exhaustion.recovering = false;
+    exhaustion.error = error;
+    world->error_planned = true;
+    world->was_full = error == ENOSPC;
+    return SIM_DEATH_NONE;
+}
+
+static enum sim_death
+on_call(void *argument, unsigned kind)
+{
+    const unsigned growing = SIM_CALL_WRITE | SIM_CALL_NAMES | SIM_CALL_PREALLOCATE;
     (void)argument;
     if (!exhaustion.recovering || exhaustion.failed)
         return SIM_DEATH_NONE;
@@ -86,6 +104,10 @@ on_call(void *argument)
         for (unsigned variant = 0; variant <= CUTS; variant++)
             if (take_over(2))
                 return death_choose(variant);
+        if (kind != 0 && take_over(2))
+            return failure_plan(EIO);
+        if ((kind & growing) != 0 && take_over(2))
+            return failure_plan(ENOSPC);
         return SIM_DEATH_NONE;
     }
     if (exhaustion.depth == 1 && (call - exhaustion.first) % exhaustion.spread == 0 && take_over(1))
@@ -99,10 +121,12 @@ aftermath(struct sim_world *world)
 {
     char why[256] = "";
     int status;
+    world->error_planned = world->untidy = false;
+    sim_world_die(world, exhaustion.call % 2 == 0); /* if it is not dead yet */
     for (int i = 0; i < 4 && !world->failed; i++) {
         sim_world_bury(world);
         exhaustion.first = exhaustion.call + 1 + exhaustion.call % exhaustion.spread;
-        exhaustion.recovering = exhaustion.depth == 1;
+        exhaustion.recovering = exhaustion.depth == 1 && exhaustion.error == 0;
         bool up = sim_world_recover(world, &status, why, sizeof why);
         exhaustion.recovering = false;
         if (up)
@@ -115,9 +139,9 @@ aftermath(struct sim_world *world)
     while (exhaustion.jobs > 0 && child_wait())
         continue;
     if (world->failed)
-        printf("death %u at call %llu (%s): %s\n", exhaustion.depth,
+        printf("death %u at call %llu (%s, %s): %s\n", exhaustion.depth,
                (unsigned long long)exhaustion.call, world->die_cut ? "power cut" : "killed",
-               world->failure);
+               strerror(exhaustion.error), world->failure);
     fflush(stdout);
     _exit(world->failed || exhaustion.failed);
 }
