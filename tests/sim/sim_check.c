@@ -277,7 +277,7 @@ check_gaps(struct sim_world *world, mshm_timestamp n)
             continue;
         gaps++;
         model_know_own(&world->model, i);
-        if (gaps > world->lost_control_count)
+        if (gaps > world->lost_control_count + world->alters)
             sim_fail(world, "commit %llu of %llu is nobody's (P3)", (unsigned long long)i,
                      (unsigned long long)n);
     }
