@@ -2,6 +2,7 @@
 #include "fault/sweep.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct {
@@ -12,6 +13,15 @@ static struct {
     bool for_good, met;
     const char *only;
 } plan;
+
+/* An append that is under way for long. */
+static struct {
+    uint64_t left; /* appends until it; 0: none is waited for */
+    struct env_file *file;
+    uint64_t offset;
+    uint8_t *bytes;
+    size_t size;
+} held;
 
 const char *
 sweep_name(enum sweep_kind kind)
@@ -35,12 +45,32 @@ fault(enum sweep_kind kind)
     return -plan.error;
 }
 
-/* Names: of a file, or of a directory. */
+static bool
+counts(const char *name)
+{
+    return plan.only == NULL || strncmp(name, plan.only, strlen(plan.only)) == 0;
+}
+
 static int
 grows(const char *name, bool growth)
 {
-    bool counts = plan.only == NULL || strncmp(name, plan.only, strlen(plan.only)) == 0;
-    return growth && counts ? fault(SWEEP_GROWTH) : 0;
+    return growth && counts(name) ? fault(SWEEP_GROWTH) : 0;
+}
+
+static bool
+hold(struct env_file *file, uint64_t offset, const void *from, size_t size)
+{
+    if (held.left == 0 || size == 0 || !counts(file->name) || --held.left > 0)
+        return false;
+    held.file = file;
+    held.offset = offset;
+    held.size = size;
+    held.bytes = malloc(size);
+    if (held.bytes == NULL)
+        abort();
+    memcpy(held.bytes, from, size);
+    plan.met = true;
+    return true;
 }
 
 static bool
@@ -116,6 +146,8 @@ faulty_append(void *context, struct env_file *file, uint64_t offset, const void 
               bool sync, uint64_t tag)
 {
     struct fake *fake = context;
+    if (hold(file, offset, from, size))
+        return;
     int error = size > 0 ? faulty_write(context, file, offset, from, size) : 0;
     if (error == 0 && sync)
         error = fault(SWEEP_SYNC);
@@ -137,6 +169,8 @@ static int
 faulty_rename(void *context, const char *from, const char *to)
 {
     int error = fault(SWEEP_NAMES);
+    if (held.file != NULL && strcmp(held.file->name, to) == 0)
+        held.file = NULL;
     return error != 0 ? error : plan.whole.file_rename(context, from, to);
 }
 
@@ -144,6 +178,8 @@ static int
 faulty_remove(void *context, const char *name)
 {
     int error = fault(SWEEP_NAMES);
+    if (held.file != NULL && strcmp(held.file->name, name) == 0)
+        held.file = NULL; /* it goes to a file that nobody can open any more */
     return error != 0 ? error : plan.whole.file_remove(context, name);
 }
 
@@ -208,6 +244,27 @@ bool
 sweep_met(void)
 {
     return plan.met;
+}
+
+void
+sweep_hold(uint64_t nth)
+{
+    held.left = nth;
+}
+
+bool
+sweep_held(void)
+{
+    return held.bytes != NULL;
+}
+
+void
+sweep_release(void)
+{
+    if (held.file != NULL)
+        plan.whole.file_write(NULL, held.file, held.offset, held.bytes, held.size);
+    free(held.bytes);
+    memset(&held, 0, sizeof held);
 }
 
 void

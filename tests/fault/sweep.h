@@ -27,6 +27,11 @@ void sweep_plan(enum sweep_kind kind, uint64_t nth, int error, bool for_good);
 /* Only calls for files whose names begin so count from now on; NULL: all. */
 void sweep_only(const char *prefix);
 bool sweep_met(void);
+/* The n-th append from now does not end, as far as this life of the broker sees; sweep_met then. sweep_release: it does
+ * now, in the file that it was for, whatever that is called today; nothing happens when the file is gone. */
+void sweep_hold(uint64_t nth);
+void sweep_release(void);
+bool sweep_held(void);
 void sweep_end(void); /* no fault any more: the disk was repaired, or has room */
 
 #endif
