@@ -174,6 +174,22 @@ io_uring_submit(struct io_uring *ring)
     return submit(ring);
 }
 
+/* A limit of locked memory, for which larger rings are too large; 0: none. Which of them were asked for. */
+static unsigned ring_limit, rings_asked, ring_smallest;
+
+int
+io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    int (*init)(unsigned, struct io_uring *, unsigned) =
+        (int (*)(unsigned, struct io_uring *, unsigned))(uintptr_t)dlsym(RTLD_NEXT,
+                                                                         "io_uring_queue_init");
+
+    rings_asked++;
+    ring_smallest = entries;
+    ck_assert_ptr_nonnull(init);
+    return ring_limit != 0 && entries > ring_limit ? -ENOMEM : init(entries, ring, flags);
+}
+
 static struct host_io *
 backend_open(int index)
 {
@@ -352,6 +368,47 @@ START_TEST(a_refused_ring_falls_back_to_system_calls)
 }
 END_TEST
 
+/* Appends more than a small ring has places for, and sees each of them end. */
+static void
+appends_check(struct host_io *io)
+{
+    enum { APPENDS = 64 };
+    bool ended[APPENDS] = {false};
+
+    for (unsigned i = 0; i < APPENDS; i++)
+        host_io_append(io, file_fd, i * sizeof(bytes), bytes, sizeof(bytes), true, i);
+    for (unsigned i = 0; i < APPENDS; i++) {
+        struct env_completion completion = backend_wait(io);
+        ck_assert_int_eq(completion.result, 0);
+        ck_assert(completion.tag < APPENDS && !ended[completion.tag]);
+        ended[completion.tag] = true;
+    }
+    ck_assert_int_eq(lseek(file_fd, 0, SEEK_END), APPENDS * sizeof(bytes));
+}
+
+START_TEST(F25_little_locked_memory_gets_a_smaller_ring_and_none_system_calls)
+{
+    struct host_io *io = backend_open(1);
+
+    if (io == NULL)
+        return;
+    host_io_close(io);
+    ring_limit = 4;
+    rings_asked = 0;
+    ck_assert_int_eq(host_io_open(&io, directory_fd, true), 0);
+    ck_assert_str_eq(io->backend->name, "io_uring");
+    ck_assert_uint_gt(rings_asked, 1);
+    ck_assert_uint_eq(ring_smallest, 4);
+    appends_check(io);
+    host_io_close(io);
+    ring_limit = 1;
+    ck_assert_int_eq(host_io_open(&io, directory_fd, true), 0);
+    ck_assert_str_eq(io->backend->name, "posix");
+    appends_check(io);
+    host_io_close(io);
+}
+END_TEST
+
 START_TEST(closing_waits_for_what_is_under_way)
 {
     struct host_io *io = backend_open(_i);
@@ -392,6 +449,7 @@ main(void)
     tcase_add_test(backends, the_ring_holds_the_lock_after_its_descriptor_was_closed);
     tcase_add_test(backends, without_a_ring_the_system_calls_serve);
     tcase_add_test(backends, a_refused_ring_falls_back_to_system_calls);
+    tcase_add_test(backends, F25_little_locked_memory_gets_a_smaller_ring_and_none_system_calls);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);
