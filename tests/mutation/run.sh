@@ -35,6 +35,7 @@ ring_double_fetch@shm/ring.c@s/\*request = copy;/*request = copy; request->arena
 request_not_checked@shm/ring.c@s/ || !request_fits(&copy, lane, consumer->arena_size)/ || (0 \&\& !request_fits(\&copy, lane, consumer->arena_size))/@unit_shm_ring_test@^unit/shm/ring$
 store_not_sealed@shm/segment.c@s/seals . F_SEAL_FUTURE_WRITE : seals/seals : seals/@unit_shm_segment_test mace-broker proc_broker_attach_test@^(unit/shm/segment|proc/broker_attach)$
 session_may_shrink@shm/segment.c@s/int seals = F_SEAL_SHRINK . /int seals = /@unit_shm_segment_test@^unit/shm/segment$
+wake_is_private@shm/wait.c@s/FUTEX_WAKE,/FUTEX_WAKE | FUTEX_PRIVATE_FLAG,/@unit_shm_protocol_test@^unit/shm/protocol$
 fork_not_noticed@libmace/mlib.h@s/return AO_load(db->fork_page) == 0;/return AO_load(db->fork_page) == 2;/@mace-broker fault_client_test@^fault/client$
 mapping_forked@shm/segment.c@s/MADV_DONTFORK/MADV_NORMAL/@unit_shm_segment_test mace-broker fault_client_test proc_library_test@^(unit/shm/segment|fault/client|proc/library)$
 section_not_kept@libmace/section.c@s/if (AO_load(&inside) != 0)/if (false \&\& AO_load(\&inside) != 0)/@mace-broker fault_reentrance_test@^fault/reentrance$
