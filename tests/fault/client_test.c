@@ -225,10 +225,10 @@ START_TEST(f02_a_client_stopped_with_a_snapshot_is_named_in_the_log_of_events)
     struct worker worker;
     char line[64];
 
+    uint64_t began = process_time_ns(); /* not later than the snapshot's */
     worker_start(&worker, holder_run, NULL);
     channel_expect(worker.channel, 1);
     worker_stop(&worker);
-    uint64_t began = process_time_ns();
     others_go_on(20);
     snprintf(line, sizeof line, "(pid %d): snapshot ", (int)worker.pid);
     wait_for(broker_log_has(&broker, line));

@@ -2,8 +2,10 @@
 #include "host_io.h"
 
 #include <check.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -227,6 +230,45 @@ teardown(void)
     rmdir(directory);
 }
 
+/* Every sync that a backend asks for comes by here: system calls of the POSIX one, and what the other hands to its ring. */
+static unsigned syncs_asked;
+
+int
+fdatasync(int fd)
+{
+    syncs_asked++;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+int
+io_uring_submit(struct io_uring *ring)
+{
+    int (*submit)(struct io_uring *) =
+        (int (*)(struct io_uring *))(uintptr_t)dlsym(RTLD_NEXT, "io_uring_submit");
+
+    /* Those between head and tail are not submitted yet. */
+    for (unsigned at = ring->sq.sqe_head; at != ring->sq.sqe_tail; at++)
+        syncs_asked += ring->sq.sqes[at & ring->sq.ring_mask].opcode == IORING_OP_FSYNC;
+    ck_assert_ptr_nonnull(submit);
+    return submit(ring);
+}
+
+/* A limit of locked memory, for which larger rings are too large; 0: none. Which of them were asked for. */
+static unsigned ring_limit, rings_asked, ring_smallest;
+
+int
+io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    int (*init)(unsigned, struct io_uring *, unsigned) =
+        (int (*)(unsigned, struct io_uring *, unsigned))(uintptr_t)dlsym(RTLD_NEXT,
+                                                                         "io_uring_queue_init");
+
+    rings_asked++;
+    ring_smallest = entries;
+    ck_assert_ptr_nonnull(init);
+    return ring_limit != 0 && entries > ring_limit ? -ENOMEM : init(entries, ring, flags);
+}
+
 static struct host_io *
 backend_open(int index)
 {
@@ -263,8 +305,13 @@ START_TEST(what_was_appended_is_in_the_file)
     for (size_t i = 0; i < sizeof(block); i++)
         block[i] = (char)(i * 7);
     for (unsigned i = 0; i < 20; i++) {
+        syncs_asked = 0;
         host_io_append(io, file_fd, i * sizeof(block), block, sizeof(block), i % 2 == 0, 100 + i);
         struct env_completion ended = backend_wait(io);
+        if (i % 2 == 0)
+            ck_assert_uint_ge(syncs_asked, 1);
+        else
+            ck_assert_uint_eq(syncs_asked, 0);
         ck_assert_uint_eq(ended.tag, 100 + i);
         ck_assert_int_eq(ended.result, 0);
         ck_assert_int_eq(pread(file_fd, back, sizeof(back), (off_t)(i * sizeof(block))),
@@ -312,8 +359,10 @@ START_TEST(an_empty_append_with_sync_ends_without_writing)
 
     if (io == NULL)
         return;
+    syncs_asked = 0;
     host_io_append(io, file_fd, 0, NULL, 0, true, 1);
     ck_assert_int_eq(backend_wait(io).result, 0);
+    ck_assert_uint_eq(syncs_asked, 1);
     host_io_append(io, file_fd, 0, NULL, 0, false, 2);
     ck_assert_int_eq(backend_wait(io).result, 0);
     ck_assert_int_eq(lseek(file_fd, 0, SEEK_END), 0);
@@ -394,6 +443,47 @@ START_TEST(a_refused_ring_falls_back_to_system_calls)
 
     ck_assert_int_eq(host_io_open(&io, 9999, true), 0);
     ck_assert_str_eq(io->backend->name, "posix");
+    host_io_close(io);
+}
+END_TEST
+
+/* Appends more than a small ring has places for, and sees each of them end. */
+static void
+appends_check(struct host_io *io)
+{
+    enum { APPENDS = 64 };
+    bool ended[APPENDS] = {false};
+
+    for (unsigned i = 0; i < APPENDS; i++)
+        host_io_append(io, file_fd, i * sizeof(bytes), bytes, sizeof(bytes), true, i);
+    for (unsigned i = 0; i < APPENDS; i++) {
+        struct env_completion completion = backend_wait(io);
+        ck_assert_int_eq(completion.result, 0);
+        ck_assert(completion.tag < APPENDS && !ended[completion.tag]);
+        ended[completion.tag] = true;
+    }
+    ck_assert_int_eq(lseek(file_fd, 0, SEEK_END), APPENDS * sizeof(bytes));
+}
+
+START_TEST(F25_little_locked_memory_gets_a_smaller_ring_and_none_system_calls)
+{
+    struct host_io *io = backend_open(1);
+
+    if (io == NULL)
+        return;
+    host_io_close(io);
+    ring_limit = 4;
+    rings_asked = 0;
+    ck_assert_int_eq(host_io_open(&io, directory_fd, true), 0);
+    ck_assert_str_eq(io->backend->name, "io_uring");
+    ck_assert_uint_gt(rings_asked, 1);
+    ck_assert_uint_eq(ring_smallest, 4);
+    appends_check(io);
+    host_io_close(io);
+    ring_limit = 1;
+    ck_assert_int_eq(host_io_open(&io, directory_fd, true), 0);
+    ck_assert_str_eq(io->backend->name, "posix");
+    appends_check(io);
     host_io_close(io);
 }
 END_TEST
@@ -580,6 +670,7 @@ main(void)
     tcase_add_test(backends, the_ring_holds_the_lock_after_its_descriptor_was_closed);
     tcase_add_test(backends, without_a_ring_the_system_calls_serve);
     tcase_add_test(backends, a_refused_ring_falls_back_to_system_calls);
+    tcase_add_test(backends, F25_little_locked_memory_gets_a_smaller_ring_and_none_system_calls);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -101,13 +101,22 @@ attach(void)
     mshm_producer_init(&producer, segment);
 }
 
+/* What the values of a key consist of. Never 0: the log is zeroed ahead, and each of its bytes has to be written. */
+static uint8_t
+value_byte(uint64_t number)
+{
+    return (uint8_t)(1 + number % 255);
+}
+
 /* One put by a one-call request, waited for: its status. The key is the number. */
 static int
 put(uint64_t number, uint32_t value_size, bool sync)
 {
-    static const uint8_t value[8192];
+    static uint8_t value
+        [8192]; /* no zeros: the log is zeroed ahead, and each of its bytes has to be written */
     uint64_t offset, wait_ns, sequence, timestamp;
     int wake, status = MSHM_BUSY;
+    memset(value, value_byte(number), sizeof value);
     if (segment == NULL)
         attach();
     uint64_t size = mshm_op_size(sizeof number, value_size);
@@ -149,6 +158,8 @@ present(uint64_t number)
         core_step(core, &wait_ns);
     }
     ck_assert(status == MSHM_OK || status == MSHM_NOT_FOUND);
+    for (uint64_t i = 0; status == MSHM_OK && i < size; i++)
+        ck_assert_uint_eq(value[i], value_byte(number));
     return status == MSHM_OK;
 }
 
@@ -337,6 +348,72 @@ START_TEST(F17_full_disk_refuses_the_start_and_harms_nothing)
 }
 END_TEST
 
+/* Gives each sector of the log that changed since `before` one of the contents it had, by the digits of `choice`. Returns
+ * what is left of `choice`; `whole` tells whether every sector has its last content. */
+static unsigned
+sectors_choose(struct sim_inode *log, const uint8_t *before, const uint8_t *between,
+               unsigned choice, bool *whole)
+{
+    *whole = true;
+    for (uint64_t at = 0; at < log->size; at += SIM_SECTOR) {
+        const uint8_t *versions[3] = {log->cache + at};
+        unsigned count = 1;
+        if (memcmp(between + at, log->cache + at, SIM_SECTOR) != 0)
+            versions[count++] = between + at;
+        if (memcmp(before + at, between + at, SIM_SECTOR) != 0)
+            versions[count++] = before + at;
+        *whole &= choice % count == 0;
+        memmove(log->cache + at, versions[choice % count], SIM_SECTOR);
+        memcpy(log->durable + at, log->cache + at, SIM_SECTOR);
+        choice /= count;
+    }
+    return choice;
+}
+
+/* Every power cut there can be in a small log: each sector that was not synced keeps its old, an intermediate or its new
+ * content, in all combinations. What was synced is there, of the rest the first n commits. */
+START_TEST(F11_any_sectors_lost_in_a_power_cut_leave_the_first_commits)
+{
+    enum { SYNCED = 3, BETWEEN = 5, PUTS = 8, LOG = 65536 };
+    static const uint32_t sizes[PUTS] = {10, 300, 20, 1300, 200, 30, 1700, 900};
+    static uint8_t before[LOG], between[LOG];
+    unsigned choices = 0, found[PUTS + 1] = {0};
+    bool whole;
+    for (bool more = true; more; choices++) {
+        struct sim_inode *log = NULL;
+        ck_assert_int_eq(start(true), MSHM_OK);
+        for (uint64_t i = 0; i < PUTS; i++) {
+            ck_assert_int_eq(put(i, sizes[i], i < SYNCED), MSHM_OK);
+            log = sim_disk_find(sim_env_disk(sim), "wal/0000000000000001.log");
+            ck_assert(log != NULL && log->size <= LOG);
+            if (i == SYNCED - 1)
+                memcpy(before, log->cache, log->size);
+            if (i == BETWEEN)
+                memcpy(between, log->cache, log->size);
+        }
+        more = sectors_choose(log, before, between, choices, &whole) == 0;
+        die(false);
+        int status = start(false);
+        ck_assert_msg(status == MSHM_OK, "choice %u: %d %s", choices, status, why);
+        unsigned count = 0;
+        while (count < PUTS && present(count))
+            count++;
+        ck_assert_msg(count >= SYNCED && (!whole || count == PUTS), "choice %u: %u", choices,
+                      count);
+        for (unsigned i = count; i < PUTS; i++)
+            ck_assert_msg(!present(i), "choice %u: %u without %u", choices, i, count);
+        ck_assert_uint_eq(AO_load(&core->store->visible), 1 + count);
+        ck_assert_int_eq(core_check(core, &(const char *){NULL}), MSHM_OK);
+        found[count]++;
+        tear_down();
+        set_up();
+    }
+    ck_assert_uint_gt(choices, 500);
+    ck_assert(found[SYNCED] > 0 && found[SYNCED + 1] + found[SYNCED + 2] + found[SYNCED + 3] > 0 &&
+              found[PUTS] > 0);
+}
+END_TEST
+
 START_TEST(leftovers_of_dead_incarnations_are_removed)
 {
     struct sim_inode *inode;
@@ -434,6 +511,7 @@ main(void)
     tcase_add_test(tests, refused_open_changes_no_file);
     tcase_add_test(tests, a_log_larger_than_the_cache_is_replayed);
     tcase_add_test(tests, F17_full_disk_refuses_the_start_and_harms_nothing);
+    tcase_add_test(tests, F11_any_sectors_lost_in_a_power_cut_leave_the_first_commits);
     tcase_add_test(tests, leftovers_of_dead_incarnations_are_removed);
     tcase_add_test(tests, F8_recovery_dies_again_and_again_and_nothing_is_lost);
     tcase_add_test(tests, F20_error_at_any_call_of_a_recovery_fails_the_start_and_harms_nothing);

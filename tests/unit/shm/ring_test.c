@@ -1,5 +1,6 @@
 /* The request ring: publishing, copying in, hostile words, the arena as a ring, and answers. */
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,61 @@ START_TEST(random_words_never_give_a_range_outside_the_arena)
         ck_assert_uint_lt(request.lane, MSHM_MAX_LANES);
     }
     ck_assert_uint_gt(accepted, 100);
+}
+END_TEST
+
+/* A client that changes one word of a published request all the time, between a good and a bad value. */
+struct flips {
+    AO_t *word;
+    AO_t good, bad, end;
+};
+
+static void *
+flipper_run(void *argument)
+{
+    struct flips *flips = argument;
+    while (AO_load(&flips->end) == 0) {
+        AO_store(flips->word, flips->bad);
+        AO_store(flips->word, flips->good);
+    }
+    return argument;
+}
+
+/* What was taken is what was published, however often it changes on the way. */
+static void
+flipped_check(AO_t *word, AO_t bad)
+{
+    enum { TRIES = 2000000, WANTED = 1000, TRIES_MAX = 20 * TRIES };
+    struct flips flips = {.word = word, .good = *word, .bad = bad};
+    pthread_t flipper;
+    unsigned taken = 0, refused = 0, wrong = 0;
+    ck_assert_int_eq(pthread_create(&flipper, NULL, flipper_run, &flips), 0);
+    for (unsigned i = 0; i < TRIES_MAX && (i < TRIES || taken < WANTED || refused < WANTED); i++) {
+        struct mshm_request_copy request;
+        if (mshm_consumer_peek(&consumer, &request) != MSHM_OK) {
+            refused++;
+            continue;
+        }
+        taken++;
+        wrong += request.arena_size != 24 || request.arena_offset != 0 || request.op_count != 1 ||
+                 request.snapshot != 17 || request.lane != 3 || request.sequence != 1;
+    }
+    AO_store(&flips.end, 1);
+    ck_assert_int_eq(pthread_join(flipper, NULL), 0);
+    ck_assert_msg(wrong == 0, "%u of %u", wrong, taken);
+    ck_assert(taken > 0 && refused > 0);
+}
+
+START_TEST(words_that_change_while_they_are_read_are_taken_as_checked_or_not_at_all)
+{
+    publish_valid();
+    struct mshm_request *request = &session->ring[0];
+    flipped_check(&request->arena_size, UINT64_MAX);
+    flipped_check(&request->arena_offset, MSHM_ARENA_INITIAL);
+    flipped_check(&request->op_count, 1000);
+    flipped_check(&request->snapshot, 0);
+    flipped_check(&request->lane, MSHM_MAX_LANES);
+    flipped_check(&request->sequence, 2);
 }
 END_TEST
 
@@ -416,6 +472,7 @@ main(void)
     tcase_add_test(tests, one_call_names_no_lane_no_snapshot_and_one_operation);
     tcase_add_test(tests, sync_carries_nothing);
     tcase_add_test(tests, random_words_never_give_a_range_outside_the_arena);
+    tcase_add_test(tests, words_that_change_while_they_are_read_are_taken_as_checked_or_not_at_all);
     tcase_add_test(tests, place_is_reused_only_after_its_answer_was_taken);
     tcase_add_test(tests, doorbell_is_asked_for_only_when_the_broker_sleeps);
     tcase_add_test(tests, answer_belongs_to_its_sequence_only);
