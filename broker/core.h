@@ -21,14 +21,14 @@ struct core_options {
     uint64_t segment_size; /* bytes of a log segment */
     bool log_mapping;      /* level OS through a mapping of the log */
     uint32_t max_sessions;
-    uint64_t broker_pid;          /* of this process, for people who read the store */
-    uint64_t snapshot_max_age_ns; /* 0 = never by age */
-    uint64_t history_limit;       /* bytes; 0 = a quarter of the cache */
+    uint64_t broker_pid;             /* of this process, for people who read the store */
+    uint64_t snapshot_max_age_ns;    /* 0 = never by age */
+    uint64_t history_limit;          /* bytes; 0 = a quarter of the cache */
     uint64_t data_file_size;         /* bytes at which a new data file is begun */
     uint64_t checkpoint_log_bytes;   /* of log since the last cut that make a checkpoint due */
     uint64_t checkpoint_interval_ns; /* the same for time, when there was any commit */
-    uint8_t *hints; /* the hints segment, one byte for each 4 KiB of cache; NULL: none */
-    uint64_t revoke_after_ns;     /* brackets open longer may be overruled when frames are short */
+    uint8_t *hints;           /* the hints segment, one byte for each 4 KiB of cache; NULL: none */
+    uint64_t revoke_after_ns; /* brackets open longer may be overruled when frames are short */
 };
 void core_options_init(struct core_options *options);
 

@@ -30,11 +30,11 @@ struct options {
     bool create;      /* make directory and database when they are missing */
     bool verbose;     /* events of level debug, too */
     bool log_mapping; /* level OS through a mapping of the log, where the file system allows it */
-    uint64_t segment_size; /* bytes of a log segment; 0: the core's default */
+    uint64_t segment_size;           /* bytes of a log segment; 0: the core's default */
     uint64_t data_file_size;         /* bytes at which a new data file is begun; 0: the default */
     uint64_t checkpoint_log;         /* bytes of log that make a checkpoint due; 0: the default */
     uint64_t checkpoint_interval_ms; /* the same for time */
-    int ready_fd;          /* told when serving or failed; -1: nobody waits */
+    int ready_fd;                    /* told when serving or failed; -1: nobody waits */
 };
 
 enum options_outcome {

@@ -112,7 +112,7 @@ bool pages_published(struct pages *pages, uint32_t budget);
  * dirty. Blind writes: the gathered blocks count as dirty, the sealed ones as sealed; blind_bytes is both. */
 struct pages_figures {
     uint64_t dirty_bytes, sealed_bytes, kept_bytes, blind_bytes;
-    uint64_t dirty_pages;  /* of which the next checkpoint will write something */
+    uint64_t dirty_pages;   /* of which the next checkpoint will write something */
     uint64_t changed_pages; /* of which it has something to say: those, and freed ones */
     uint64_t sealed_pages; /* of the checkpoint in flight, freed ones included, not yet in effect */
     uint64_t resident_pages, on_disk_pages, evictions;

@@ -26,7 +26,7 @@ enum control_state {
     CONTROL_NONE,
     CONTROL_WAITS_FOR_LOG, /* a change of the catalogue that found the log busy: tried again each turn */
     CONTROL_WAITS_FOR_CHECKPOINT,
-    CONTROL_WAITS,         /* queued in commit order, or behind a sync */
+    CONTROL_WAITS, /* queued in commit order, or behind a sync */
 };
 struct control {
     enum control_state state;
@@ -51,7 +51,7 @@ struct session {
     bool bye;    /* BYE is to be answered when the session is freed */
     bool held;   /* its next request waits for memory: it is not looked at again in this turn */
     bool parked; /* its next request waits for pages: it is not looked at until they are there */
-    int park_status;          /* how that ended; not MSHM_OK: the answer of the request */
+    int park_status; /* how that ended; not MSHM_OK: the answer of the request */
     struct pager_wait park;
     struct core *core; /* of a session that is parked */
     uint32_t flags;
@@ -76,10 +76,10 @@ struct sessions {
     uint32_t controls_waiting; /* in CONTROL_WAITS_FOR_LOG */
     uint64_t newest_number;
     bool checkpoints_waiting; /* some session may be in CONTROL_WAITS_FOR_CHECKPOINT */
-    uint32_t held;   /* sessions that wait for memory */
-    uint32_t parked; /* sessions that wait for pages */
-    bool blocked; /* the log had no room in the last turn: its completion goes on */
-    bool stirred; /* something arrived since the last turn began: do not sleep */
+    uint32_t held;            /* sessions that wait for memory */
+    uint32_t parked;          /* sessions that wait for pages */
+    bool blocked;             /* the log had no room in the last turn: its completion goes on */
+    bool stirred;             /* something arrived since the last turn began: do not sleep */
 };
 
 int sessions_create(struct sessions **sessions, uint32_t capacity);

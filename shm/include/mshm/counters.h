@@ -75,12 +75,12 @@ struct mshm_histogram {
     AO_t count, sum, max;
     AO_t buckets[MSHM_HISTOGRAM_BUCKETS];
 };
-#define MSHM_HISTOGRAMS(X)                                                          \
-    X(commit_latency, nanoseconds, "copy-in to answer, commits at level OS")        \
+#define MSHM_HISTOGRAMS(X)                                                                         \
+    X(commit_latency, nanoseconds, "copy-in to answer, commits at level OS")                       \
     X(checkpoint_pause, nanoseconds, "one uninterrupted piece of a checkpoint's work in the loop") \
-    X(commit_sync_latency, nanoseconds, "copy-in to answer, commits at level SYNC") \
-    X(log_sync_latency, nanoseconds, "one write and sync of the log")               \
-    X(batch_commits, count, "commits per batch")                                    \
+    X(commit_sync_latency, nanoseconds, "copy-in to answer, commits at level SYNC")                \
+    X(log_sync_latency, nanoseconds, "one write and sync of the log")                              \
+    X(batch_commits, count, "commits per batch")                                                   \
     X(sync_commits, count, "SYNC commits per sync")
 
 /* What stands at store.counters_offset. [layout 1] */

@@ -273,7 +273,8 @@ static struct host_io *
 backend_open(int index)
 {
     struct host_io *io;
-    int error = index == 0 ? host_posix_open(&io, HOST_READERS) : host_uring_open(&io, directory_fd);
+    int error =
+        index == 0 ? host_posix_open(&io, HOST_READERS) : host_uring_open(&io, directory_fd);
 
     if (error == 0)
         return io;
