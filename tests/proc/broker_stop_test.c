@@ -127,14 +127,8 @@ stop_at(const char *point)
     scene_create(&scene, seed);
     scene.roomy = !needs_small_cache(point);
     scene_point_value(value, sizeof value, point, 1, "stop");
-    if (scene_point_is_startup(point)) {
+    if (scene_point_is_startup(point))
         scene_leave_log(&scene);
-    } else {
-        /* After a clean stop little is done before the broker serves again. */
-        scene_launch(&scene, NULL);
-        ck_assert_int_eq(broker_ready(&scene.broker), 0);
-        broker_finish(&scene.broker);
-    }
     scene_launch(&scene, value);
     if (scene_point_is_startup(point) || broker_settle(&scene.broker) == BROKER_STOPPED)
         stop_in_startup(&scene, point);

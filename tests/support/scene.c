@@ -12,6 +12,9 @@ enum {
     SCENE_BALLAST = 4000, /* keys, of 1,000 bytes */
 };
 
+static const struct broker_options scene_making = {
+    .arguments = {"--cache", "32M", "--segment-size", "4M", "--data-file-size", "2M"}};
+
 void
 scene_launch(struct scene *scene, const char *kill_point)
 {
@@ -38,8 +41,7 @@ scene_create(struct scene *scene, uint64_t seed)
                                                  .slots = SCENE_SLOTS,
                                                  .pause_us = 50,
                                                  .seed = seed + i};
-    scene_launch(scene, NULL);
-    require_ok(broker_ready(&scene->broker));
+    broker_start(&scene->broker, scene->path, &scene_making);
     mace *db = client_open(scene->path);
     mace_bucket *bucket;
     mace_bucket_options options;
@@ -52,7 +54,7 @@ scene_create(struct scene *scene, uint64_t seed)
         .board = scene->churn_board, .path = scene->path, .pause_us = 50, .reads = 8, .seed = seed};
     scene->base = client_newest(db);
     mace_close(db);
-    broker_kill(&scene->broker);
+    broker_finish(&scene->broker);
 }
 
 void

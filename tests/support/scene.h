@@ -26,8 +26,7 @@ struct scene {
     uint64_t base; /* newest commit before the first one of a slot */
 };
 
-/* Makes the database, with no commit in any slot; no broker runs afterwards: the last one was killed, and there is a log to
- * replay. */
+/* Makes the database, with no commit in any slot; no broker runs afterwards, and there is nothing to replay. */
 void scene_create(struct scene *scene, uint64_t seed);
 void scene_destroy(struct scene *scene);
 /* Launches the broker with the scene's options; kill_point may be NULL. Does not wait. */
