@@ -2,6 +2,11 @@
  * pages_parts.h. */
 #include "pages_parts.h"
 
+enum {
+    CHAIN_LONG = 3,    /* records below the newest one that are too many for a page that is read */
+    SHORTEN_SHARE = 4, /* this part of the cache may wait to be written when such a page is added */
+};
+
 /* --- creation --- */
 
 static int
@@ -366,6 +371,22 @@ older_copy(const data_location *older, unsigned count)
     return copy;
 }
 
+/* Reading this page took a read for each record of its chain. Now that all of it is here it is written in full once more, so
+ * that the next time takes one; where nobody reads, chains may grow. Not when so much waits to be written already that
+ * the writers could feel it. */
+static void
+chain_shorten(struct pages *pages, struct page_state *state)
+{
+    const struct pages_figures *figures = &pages->figures;
+    uint64_t waiting = figures->dirty_bytes + figures->sealed_bytes + figures->kept_bytes +
+                       blind_bytes(pages->blind);
+    if (data_location_older(state->location) < CHAIN_LONG ||
+        waiting > (uint64_t)pages->unit_count * MSHM_UNIT / SHORTEN_SHARE)
+        return;
+    state->flags |= STATE_WHOLE;
+    state_dirty(pages, state);
+}
+
 void
 pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm_timestamp cut,
               const data_location *older, bool newer)
@@ -394,6 +415,7 @@ pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm
         blind_forget(pages->blind, pid);
         state_dirty(pages, state);
     }
+    chain_shorten(pages, state);
     AO_store_release(frames_map(pages->frames, pid), word); /* after the frame's bytes */
 }
 

@@ -203,11 +203,35 @@ START_TEST(deltas_pile_up_and_a_full_record_ends_the_chain)
         checkpoint_whole(&world);
         ck_assert_uint_eq(data_location_older(world.manifest[pid]), i % (DATA_CHAIN_MAX + 1));
         disk_reads_as(pid, &wanted);
-        if (i % 3 == 0) { /* what is known of the chain goes with the page and comes back with it */
+        if (i == 2) { /* what is known of the chain goes with the page and comes back with it */
             evict_all();
             REQUIRE(page_install(&world, pid, 1));
         }
     }
+    end();
+}
+END_TEST
+
+START_TEST(page_read_in_with_a_long_chain_is_written_in_full)
+{
+    begin();
+    mshm_pid pid = page_make(1, 5);
+    checkpoint_whole(&world);
+    for (unsigned i = 1; i <= 3; i++) {
+        page_append(&world, pid, (uint16_t)(100 + i));
+        checkpoint_whole(&world);
+        ck_assert_uint_eq(data_location_older(world.manifest[pid]), i);
+        evict_all();
+        REQUIRE(page_install(&world, pid, 1));
+        ck_assert_uint_eq(figures().dirty_pages, i == 3);
+    }
+    struct content wanted = page_content_now(&world, pid);
+    checkpoint_whole(&world);
+    ck_assert_uint_eq(data_location_older(world.manifest[pid]), 0);
+    disk_reads_as(pid, &wanted);
+    ck_assert_uint_eq(figures().dirty_pages, 0);
+    evict_all();
+    ck_assert_uint_eq(page_state_now(&world, pid), MSHM_MAP_ON_DISK);
     end();
 }
 END_TEST
@@ -885,6 +909,7 @@ main(void)
     tcase_add_test(tests, full_record_stays_due_when_none_was_written);
     tcase_add_test(tests, page_without_any_record_never_becomes_clean);
     tcase_add_test(tests, deltas_pile_up_and_a_full_record_ends_the_chain);
+    tcase_add_test(tests, page_read_in_with_a_long_chain_is_written_in_full);
     tcase_add_test(tests, sealed_page_that_is_replaced_is_packed_from_its_old_frame);
     tcase_add_test(tests, sealed_page_that_is_replaced_after_packing_gives_its_frame_back);
     tcase_add_test(tests, sealed_page_does_not_leave_memory_before_its_record_counts);
