@@ -8,7 +8,7 @@
 #include "cursor.h"
 
 enum {
-    AHEAD_FIRST = 4, /* leaves asked for ahead after one was missed; twice as many each time */
+    AHEAD_FIRST = 1, /* leaves asked for ahead after one was missed; twice as many each time */
     AHEAD_MAX = 128,
 };
 
@@ -158,6 +158,16 @@ mlib_base_settle(struct mace_cursor *cursor, bool forward, int status)
     }
 }
 
+/* The same for a key that the walk does not come to from the leaf before: what was learned about the way ends here, so that
+ * short walks from many places do not ask for what only a long one needs. */
+static int
+leaf_jump(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t *key,
+          size_t key_size)
+{
+    cursor->window = cursor->covered = 0;
+    return leaf_load(cursor, where, key, key_size, 0);
+}
+
 /* Does the copy cover the key (or, below, the keys before it)? */
 static bool
 leaf_covers(const struct mace_cursor *cursor, const uint8_t *key, size_t key_size, int below)
@@ -170,7 +180,7 @@ mlib_base_ceiling(struct mace_cursor *cursor, const uint8_t *key, size_t key_siz
 {
     int status = MACE_OK;
     if (!leaf_covers(cursor, key, key_size, 0))
-        status = leaf_load(cursor, MSHM_LEAF_AT, key, key_size, 0);
+        status = leaf_jump(cursor, MSHM_LEAF_AT, key, key_size);
     if (status == MACE_OK)
         status = mshm_leaf_iterator_seek(&cursor->iterator, key, key_size);
     return status == MACE_OK ? mlib_base_move(cursor, true) : status;
@@ -182,12 +192,12 @@ mlib_base_below(struct mace_cursor *cursor, const uint8_t *key, size_t key_size)
     int status = MACE_OK;
     if (key == NULL) {
         if (!cursor->loaded || cursor->fences.high_size != MSHM_FENCE_INFINITE)
-            status = leaf_load(cursor, MSHM_LEAF_LAST, NULL, 0, 0);
+            status = leaf_jump(cursor, MSHM_LEAF_LAST, NULL, 0);
         else
             status = mshm_leaf_iterator_init(&cursor->iterator, cursor->copy, cursor->copy_size);
     } else {
         if (!leaf_covers(cursor, key, key_size, 1))
-            status = leaf_load(cursor, MSHM_LEAF_BELOW, key, key_size, 0);
+            status = leaf_jump(cursor, MSHM_LEAF_BELOW, key, key_size);
         if (status == MACE_OK)
             status = mshm_leaf_iterator_seek(&cursor->iterator, key, key_size);
     }
