@@ -237,9 +237,11 @@ option_parse(int key, char *text, struct argp_state *state)
 static const struct argp_option option_table[] = {
     {"cache", 'c', "SIZE", 0, "memory for caches and write buffers (default 64M)", 0},
     {"data", 'D', "SIZE", 0, "bytes of keys and values (default 8 x cache)", 0},
-    {"slack", 'S', "SIZE", 0, "memory beside the caches (default: 64M + a sixteenth of them)", 0},
+    {"slack", 'S', "SIZE", 0,
+     "memory beside the caches (default: 36M + a quarter of them, at most 100M)", 0},
     {"values", 'v', "BYTES,...", 0, "sizes of the values (default 100,1000)", 0},
-    {"figures", 'f', "NAMES", 0, "of open,get,many,upsert,upsert_zipf,ycsb,overload,kill (all)", 0},
+    {"figures", 'f', "NAMES", 0,
+     "of open,get,many,upsert,reget,upsert_zipf,ycsb,overload,kill (all)", 0},
     {"engines", 'e', "NAMES", 0, "of mace,rocksdb,lmdb (default: all)", 0},
     {"seconds", 's', "S", 0, "length of a timed figure (default 2)", 0},
     {"updates", 'u', "SHARE", 0,
@@ -273,6 +275,14 @@ limit_make(struct options *options)
             why);
 }
 
+/* What a broker or another engine takes beside its cache, recovery included. */
+static uint64_t
+slack_default(uint64_t memory)
+{
+    const uint64_t least = UINT64_C(36) << 20, most = UINT64_C(100) << 20;
+    return least + memory / 4 < most ? least + memory / 4 : most;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -290,8 +300,7 @@ main(int argc, char **argv)
     if (options.data == 0)
         options.data = bench->setup.memory * 8;
     if (options.slack == 0)
-        options.slack =
-            bench->setup.memory / 16 + (64 << 20); /* what a broker may take beside its cache */
+        options.slack = slack_default(bench->setup.memory);
     if (bench->overload_seconds == 0)
         bench->overload_seconds = bench->seconds;
     bench->setup.map = options.data * 8;

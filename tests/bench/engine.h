@@ -41,6 +41,9 @@ struct engine {
     int (*put_async)(struct engine_handle *handle, const void *key, size_t key_size,
                      const void *value, size_t value_size);
     int (*drain)(struct engine_handle *handle);
+    /* put_many without waiting for it; a few at most are under way. NULL: put_many. */
+    int (*put_many_async)(struct engine_handle *handle, size_t count, const void *keys,
+                          size_t key_size, const void *values, size_t value_size);
 
     /* --- for databases larger than memory; NULL in engines that bench_beyond does not run --- */
 

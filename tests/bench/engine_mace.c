@@ -5,18 +5,20 @@
 #include "engine.h"
 #include "mace/mace.h"
 
+enum { MANY = 1024, COMMITS_AHEAD = 4 };
+
 struct engine_handle {
     mace *db;
     mace_bucket *bucket;
     mace_txn *reader;
     unsigned level;
     mace_ticket newest;
+    mace_ticket ahead[COMMITS_AHEAD]; /* of put_many_async, a ring */
+    uint64_t ahead_count;
     bool pending, shared;
     mace_cursor *cursor; /* of scan_from, in `ranger` */
     mace_txn *ranger;
 };
-
-enum { MANY = 1024 };
 
 static struct engine_handle *
 handle_open(const char *path, const struct engine_setup *setup)
@@ -57,18 +59,43 @@ handle_put(struct engine_handle *handle, const void *key, size_t key_size, const
 }
 
 static int
+many_begin(struct engine_handle *handle, size_t count, const void *keys, size_t key_size,
+           const void *values, size_t value_size, mace_txn **txn)
+{
+    int status = mace_begin(handle->db, handle->level, txn);
+    if (status != MACE_OK)
+        return status;
+    for (size_t i = 0; i < count && status == MACE_OK; i++)
+        status = mace_put(*txn, handle->bucket, (const char *)keys + i * key_size, key_size,
+                          (const char *)values + i * value_size, value_size);
+    if (status != MACE_OK)
+        mace_abort(*txn);
+    return status;
+}
+
+static int
 handle_put_many(struct engine_handle *handle, size_t count, const void *keys, size_t key_size,
                 const void *values, size_t value_size)
 {
     mace_txn *txn;
-    int status = mace_begin(handle->db, handle->level, &txn);
+    int status = many_begin(handle, count, keys, key_size, values, value_size, &txn);
+    return status != MACE_OK ? status : mace_commit(txn);
+}
+
+/* The oldest commit under way is waited for when its place is needed again. */
+static int
+put_many_async(struct engine_handle *handle, size_t count, const void *keys, size_t key_size,
+               const void *values, size_t value_size)
+{
+    mace_txn *txn;
+    mace_ticket *ticket = &handle->ahead[handle->ahead_count % COMMITS_AHEAD];
+    int status = many_begin(handle, count, keys, key_size, values, value_size, &txn);
     if (status != MACE_OK)
         return status;
-    for (size_t i = 0; i < count && status == MACE_OK; i++)
-        status = mace_put(txn, handle->bucket, (const char *)keys + i * key_size, key_size,
-                          (const char *)values + i * value_size, value_size);
-    int committed = mace_commit(txn);
-    return status != MACE_OK ? status : committed;
+    int before = handle->ahead_count >= COMMITS_AHEAD ? mace_wait(handle->db, ticket) : MACE_OK;
+    status = mace_commit_async(txn, ticket);
+    handle->ahead_count++;
+    return before != MACE_OK ? before : status;
 }
 
 static int
@@ -130,6 +157,12 @@ handle_drain(struct engine_handle *handle)
 {
     int status = handle->pending ? mace_wait(handle->db, &handle->newest) : MACE_OK;
     handle->pending = false;
+    uint64_t left = handle->ahead_count < COMMITS_AHEAD ? handle->ahead_count : COMMITS_AHEAD;
+    for (uint64_t i = handle->ahead_count - left; i < handle->ahead_count; i++) {
+        int waited = mace_wait(handle->db, &handle->ahead[i % COMMITS_AHEAD]);
+        status = status != MACE_OK ? status : waited;
+    }
+    handle->ahead_count = 0;
     return status;
 }
 
@@ -220,6 +253,7 @@ const struct engine engine_mace = {
     .read_end = read_end,
     .put_async = handle_put_async,
     .drain = handle_drain,
+    .put_many_async = put_many_async,
     .share = handle_share,
     .unshare = handle_close,
     .get_newest = get_newest,

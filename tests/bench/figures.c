@@ -112,6 +112,9 @@ load_entries(struct bench *bench)
     struct workload_random random;
     uint8_t *keys = malloc((size_t)LOAD_BATCH * WORKLOAD_KEY);
     uint8_t *values = malloc((size_t)LOAD_BATCH * bench->value_size);
+    int (*put)(struct engine_handle *, size_t, const void *, size_t, const void *, size_t) =
+        bench->engine->put_many_async != NULL ? bench->engine->put_many_async
+                                              : bench->engine->put_many;
     int status = 0;
     workload_random_init(&random, 1);
     for (uint64_t i = 0; i < bench->entries && status == 0; i += LOAD_BATCH) {
@@ -120,9 +123,10 @@ load_entries(struct bench *bench)
             workload_key(i + j, keys + j * WORKLOAD_KEY);
             workload_value(i + j, &random, values + j * bench->value_size, bench->value_size);
         }
-        status = bench->engine->put_many(bench->handle, count, keys, WORKLOAD_KEY, values,
-                                         bench->value_size);
+        status = put(bench->handle, count, keys, WORKLOAD_KEY, values, bench->value_size);
     }
+    if (status == 0 && bench->engine->drain != NULL)
+        status = bench->engine->drain(bench->handle);
     free(keys);
     free(values);
     if (status != 0)
@@ -260,6 +264,21 @@ upsert_zipfian_run(struct bench *bench)
     return upsert_figure(bench, &update_zipfian);
 }
 
+static const struct workload_mix reread_uniform = {"get uniform, updated", 100, 0, 0, 0,
+                                                   WORKLOAD_UNIFORM};
+
+/* What updates leave behind costs readers something. */
+static bool
+reget_run(struct bench *bench)
+{
+    if (!bench_open(bench))
+        return false;
+    bool good = read_figure(bench, &reread_uniform, 1, 0) &&
+                read_figure(bench, &reread_uniform, bench->threads, 0);
+    bench_close(bench);
+    return good;
+}
+
 static bool
 ycsb_run(struct bench *bench)
 {
@@ -338,6 +357,7 @@ const struct group bench_groups[] = {
     {"get", get_run, false},
     {"many", many_run, false},
     {"upsert", upsert_uniform_run, false},
+    {"reget", reget_run, false},
     {"upsert_zipf", upsert_zipfian_run, false},
     {"ycsb", ycsb_run, false},
     {"overload", overload_run, false},
