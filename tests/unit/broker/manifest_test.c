@@ -596,7 +596,7 @@ crowd(void)
 {
     struct manifest manifest = history(1);
     for (unsigned i = 0; i < 2; i++) {
-        sim_env_fail(sim, SIM_CALL_NAMES, 4, EIO); /* the removal of the former one */
+        sim_env_fail(sim, SIM_CALL_NAMES, 6, EIO); /* the removal of the former one */
         ck_assert_int_eq(turn(&manifest, 1), MSHM_OK);
         ck_assert(sim_env_failed(sim));
     }
