@@ -25,7 +25,7 @@ lock_not_taken@broker/lock.c@s/while (flock(fd, LOCK_EX . LOCK_NB) < 0)/while (f
 lock_outside_the_ring@broker/host_uring.c@s/error = io_uring_register_files(&io->ring, &directory_fd, 1);/error = directory_fd < 0;/@unit_broker_host_io_test mace-broker proc_broker_start_test@^(unit/broker/host_io|proc/broker_start)$
 predecessor_not_checked@broker/wal_read.c@s/return record->previous_crc == walk->chain \&\&/return/@unit_broker_wal_read_test unit_broker_recovery_test@^unit/broker/(wal_read|recovery)$
 record_crc_not_checked@broker/wal_read.c@s/return wal_record_crc(segment, offset, record) == record->crc ? size : 0;/return size;/@unit_broker_wal_read_test@^unit/broker/wal_read$
-tail_cut_too_far@broker/wal_read.c@s/if (position_before(walk->at, proof))/if (false \&\& position_before(walk->at, proof))/@unit_broker_wal_read_test mace-broker fault_disk_test mace_fault_shim@^(unit/broker/wal_read|fault/disk)$
+tail_cut_too_far@broker/wal_read.c@s/if (\([a-z_]*position_before(walk->at, proof)\)/if (false \&\& \1/@unit_broker_wal_read_test mace-broker fault_disk_test mace_fault_shim@^(unit/broker/wal_read|fault/disk)$
 horizon_not_rechecked@shm/include/mshm/protocol.h@s/} while (AO_load(&store->horizon) > snapshot);/} while (0);/@unit_shm_fence_test unit_shm_protocol_test unit_shm_read_threads_test@^unit/shm/(fence|protocol|read_threads)$
 snapshot_fence_missing@shm/include/mshm/protocol.h@/scan \*\/$/{/horizon store/s/mshm_full_fence();/;/}@unit_shm_fence_test unit_shm_protocol_test unit_shm_read_threads_test@^unit/shm/(fence|protocol|read_threads)$
 bracket_fence_missing@shm/include/mshm/protocol.h@/frames_reclaim \*\//s/mshm_full_fence();/;/@unit_shm_fence_test unit_shm_protocol_test unit_shm_read_threads_test@^unit/shm/(fence|protocol|read_threads)$
