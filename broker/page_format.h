@@ -40,7 +40,7 @@ enum {
      * into the largest frame with them, even where the page's keys have no prefix in common: so every chain can be
      * laid out. */
     DATA_DELTA_BASE_MAX = 24 * 1024,
-    DATA_DELTA_MAX = 2048,
+    DATA_DELTA_MAX = 3072, /* two writes of 16 + 1000 bytes */
 };
 /* Bytes of a frame that one version takes at most: its entry's header and padding, and its key's head, slot and share
  * of the hash buckets. */

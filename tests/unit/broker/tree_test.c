@@ -1084,7 +1084,7 @@ START_TEST(blind_writes_to_a_page_are_limited)
     disk_checkpoint(&disk, applied); /* the next generation */
     ck_assert_int_eq(put(name(0), value, 100), MSHM_OK);
     for (uint64_t n = 0; n < 8; n++) /* one commit may not bring more, either */
-        op(MSHM_OP_PUT, name(n), 16, value, 300);
+        op(MSHM_OP_PUT, name(n), 16, value, 400);
     ck_assert_int_eq(commit(), MSHM_BUSY);
     end_paged();
 }
