@@ -26,8 +26,9 @@ enum {
     RING_INITIAL =
         1024, /* places; doubled when needed, bounded by what sessions may have unanswered */
     REFUSED_CAPACITY = 256,
-    CACHE_SHARE = 8,   /* a commit may be as large as this part of the cache */
-    SHORT_REVOKES = 3, /* how often brackets may grow too old before a lack of frames is refused */
+    PAGE_INS_MOST = 16, /* of a session under way: each may hold 256 waiters, in private memory */
+    CACHE_SHARE = 8,    /* a commit may be as large as this part of the cache */
+    SHORT_REVOKES = 3,  /* how often brackets may grow too old before a lack of frames is refused */
 };
 
 enum commit_kind { COMMIT_REQUEST, COMMIT_CONTROL, COMMIT_OF_NOBODY };
@@ -255,6 +256,7 @@ page_request_done(void *argument, struct pager_wait *wait)
 {
     struct page_request *request = argument;
     request->session->unanswered--;
+    request->session->page_ins--;
     commit_post(request->core, request->session, request->sequence, wait->status);
     request->core->sessions->stirred = true;
     free(request);
@@ -265,6 +267,8 @@ commits_page_in(struct core *core, struct session *session, const struct mshm_re
                 int *status)
 {
     mshm_pid pids[MSHM_MAX_PAGE_IN];
+    if (session->page_ins == PAGE_INS_MOST)
+        return COMMIT_HELD;
     struct page_request *request = malloc(sizeof *request);
     *status = MSHM_NO_MEMORY;
     if (request == NULL)
@@ -284,6 +288,7 @@ commits_page_in(struct core *core, struct session *session, const struct mshm_re
             request->wait.status = result;
     }
     session->unanswered++;
+    session->page_ins++;
     if (request->wait.left == 0)
         page_request_done(request, &request->wait);
     return COMMIT_TAKEN;

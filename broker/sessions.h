@@ -47,8 +47,9 @@ struct session {
     uint64_t active_ns;  /* when a request was last seen */
     uint32_t unanswered; /* requests and control requests taken and not answered */
     enum session_state state;
-    bool asleep; /* not among sessions.active */
-    bool bye;    /* BYE is to be answered when the session is freed */
+    bool asleep;       /* not among sessions.active */
+    bool bye;          /* BYE is to be answered when the session is freed */
+    uint32_t page_ins; /* PAGE_IN requests under way */
     bool held;   /* its next request waits for memory: it is not looked at again in this turn */
     bool parked; /* its next request waits for pages: it is not looked at until they are there */
     int park_status; /* how that ended; not MSHM_OK: the answer of the request */

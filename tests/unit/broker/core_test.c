@@ -10,6 +10,7 @@
 #include "fake_env.h"
 #include "mshm/ops.h"
 #include "mshm/status.h"
+#include "sessions.h"
 
 static struct fake fake;
 static struct fake_client *a, *b;
@@ -209,6 +210,32 @@ START_TEST(an_orderly_stop_answers_what_was_published_and_no_more)
 }
 END_TEST
 
+/* Each waiter costs private memory, and a client may ask for the same page over and over. */
+START_TEST(a_session_has_only_so_many_reads_under_way)
+{
+    enum { ASKED = 40, UNDER_WAY = 16 };
+    uint64_t sequences[ASKED];
+    put(a, "k", "1", 0);
+    core_stop(fake.core);
+    fake_run(&fake);
+    fake_kill(&fake);
+    ck_assert_int_eq(fake_start(&fake), MSHM_OK);
+    fake_client_free(a);
+    a = fake_attach(&fake, 0);
+    mshm_pid root = (mshm_pid)catalogue_get(fake.core->catalogue, bucket)->root;
+    fake.hold = true;
+    for (int i = 0; i < ASKED; i++)
+        sequences[i] = fake_publish_page_in(a, root);
+    fake_run(&fake);
+    ck_assert_uint_eq(a->session->page_ins, UNDER_WAY);
+    ck_assert_uint_eq(a->session->unanswered, UNDER_WAY);
+    fake.hold = false;
+    for (int i = 0; i < ASKED; i++)
+        ck_assert_int_eq(fake_answer(a, sequences[i], NULL), MSHM_OK);
+    ck_assert_uint_eq(a->session->page_ins, 0);
+}
+END_TEST
+
 START_TEST(a_stop_that_is_taken_back_leaves_everything_as_it_was)
 {
     core_stop(fake.core);
@@ -385,6 +412,7 @@ main(void)
     tcase_add_test(tcase, a_busy_log_leaves_requests_in_the_ring);
     tcase_add_test(tcase, a_failed_sync_poisons_the_incarnation);
     tcase_add_test(tcase, an_orderly_stop_answers_what_was_published_and_no_more);
+    tcase_add_test(tcase, a_session_has_only_so_many_reads_under_way);
     tcase_add_test(tcase, a_stop_that_is_taken_back_leaves_everything_as_it_was);
     tcase_add_test(tcase, an_idle_log_is_synced_and_marked_once);
     tcase_add_test(tcase, the_loop_says_how_long_it_may_sleep);

@@ -572,8 +572,8 @@ fake_one_call(struct fake_client *client, uint32_t bucket, unsigned kind, const 
     return fake_answer(client, fake_publish(client, -1, op, size, 1, 0), NULL);
 }
 
-int
-fake_page_in(struct fake_client *client, mshm_pid pid)
+uint64_t
+fake_publish_page_in(struct fake_client *client, mshm_pid pid)
 {
     uint64_t offset = 0;
     uint64_t pids = pid; /* one pid, rounded up to 8 bytes */
@@ -584,7 +584,13 @@ fake_page_in(struct fake_client *client, mshm_pid pid)
                                               offset, sizeof pids, 1, &wake);
     if (wake)
         core_session_doorbell(client->fake->core, client->session);
-    return fake_answer(client, sequence, NULL);
+    return sequence;
+}
+
+int
+fake_page_in(struct fake_client *client, mshm_pid pid)
+{
+    return fake_answer(client, fake_publish_page_in(client, pid), NULL);
 }
 
 int

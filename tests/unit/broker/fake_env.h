@@ -116,7 +116,8 @@ bool fake_answered(struct fake_client *client, uint64_t sequence, int *status,
 /* Begins (registers a snapshot in the lane) and ends. */
 mshm_timestamp fake_begin(struct fake_client *client, unsigned lane);
 void fake_end(struct fake_client *client, unsigned lane);
-/* Has a page read in: the answer. */
+/* Asks for a page: the request's sequence; or has it read in: the answer. */
+uint64_t fake_publish_page_in(struct fake_client *client, mshm_pid pid);
 int fake_page_in(struct fake_client *client, mshm_pid pid);
 /* Reads as a client does, with pages read in where they are missing, value as a string of at most 255 bytes; snapshot 0: newest. */
 int fake_get(struct fake_client *client, unsigned lane, uint32_t bucket, const char *key,
