@@ -134,18 +134,19 @@ frames_without_load(mace *db)
     return stat.cache_used;
 }
 
-/* What an incarnation uses before anybody has come. */
-static uint64_t
-empty_cache_used(struct cycles *cycles)
+/* An incarnation of an empty database, before anybody has come. */
+static mace_stat
+empty_stat(struct cycles *cycles)
 {
     char path[SCRATCH_PATH];
 
     scratch_join(path, cycles->directory, "empty");
     mace *db = open_starting(cycles, path);
-    uint64_t used = frames_without_load(db);
-    kill((pid_t)client_stat(db).broker_pid, SIGTERM);
+    frames_without_load(db);
+    mace_stat stat = client_stat(db);
+    kill((pid_t)stat.broker_pid, SIGTERM);
     mace_close(db);
-    return used;
+    return stat;
 }
 
 START_TEST(two_hundred_deaths_under_load_lose_and_leak_nothing)
@@ -204,9 +205,16 @@ START_TEST(two_hundred_deaths_under_load_lose_and_leak_nothing)
     if (cycles.descriptors >= 0)
         wait_for(process_descriptors(broker) <= cycles.descriptors);
     ck_assert_int_eq(mace_bucket_drop(db, "load"), MACE_OK);
-    uint64_t empty = empty_cache_used(&cycles);
-    wait_for(client_stat(db).cache_used <= empty);
-    ck_assert_uint_eq(frames_without_load(db), empty);
+    mace_stat empty = empty_stat(&cycles);
+    wait_for(client_stat(db).cache_used <= empty.cache_used);
+    ck_assert_uint_le(frames_without_load(db), empty.cache_used);
+    mace_stat dropped = client_stat(db);
+    printf("after the drop: %llu leaves, %llu inner pages\n",
+           (unsigned long long)dropped.pages_leaf, (unsigned long long)dropped.pages_inner);
+    wait_for(client_stat(db).pages_leaf <= empty.pages_leaf);
+    ck_assert_uint_eq(client_stat(db).pages_leaf, empty.pages_leaf);
+    ck_assert_uint_eq(client_stat(db).pages_inner, empty.pages_inner);
+    ck_assert_uint_eq(client_stat(db).pages_history, 0);
     ck_assert_uint_eq(client_stat(db).broker_pid, (uint64_t)broker);
     kill(broker, SIGTERM);
     mace_close(db);

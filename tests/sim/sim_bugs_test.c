@@ -45,11 +45,14 @@ search(const char *name)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
     int missed = 0;
-    for (const struct sim_bug *bug = sim_bugs(); bug->name != NULL; bug++) {
+    for (const struct sim_bug *bug = sim_bugs(); bug->name != NULL;
+         bug++) { /* or only the one that is named */
         int status = 0;
+        if (argc > 1 && strcmp(argv[1], bug->name) != 0)
+            continue;
         printf("%-24s", bug->name);
         fflush(stdout);
         pid_t child = fork();

@@ -468,10 +468,12 @@ sim_env_set_call_hook(struct sim_env *sim, sim_call_hook *call, void *argument)
     sim->call_argument = argument;
 }
 
-void
+bool
 sim_env_set_looking(struct sim_env *sim, bool looking)
 {
+    bool before = sim->looking;
     sim->looking = looking;
+    return before;
 }
 
 bool

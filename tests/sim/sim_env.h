@@ -74,8 +74,9 @@ void sim_env_die(struct sim_env *sim, bool power_cut);
 /* Asked at every call (kind: enum sim_call, 0: a moment between two) whether to die at it; may also plan that it fails. */
 typedef enum sim_death sim_call_hook(void *argument, unsigned kind);
 void sim_env_set_call_hook(struct sim_env *sim, sim_call_hook *call, void *argument);
-/* While a test looks at the disk by the environment: calls do not count, and nothing planned happens at them. */
-void sim_env_set_looking(struct sim_env *sim, bool looking);
+/* While a test looks at the disk by the environment: calls do not count, and nothing planned happens at them. What was
+ * set before. */
+bool sim_env_set_looking(struct sim_env *sim, bool looking);
 bool sim_env_dead(const struct sim_env *sim);
 /* Takes the surviving disk into use. Appends and jobs under way are forgotten: a job that did not run never runs. */
 void sim_env_restart(struct sim_env *sim);

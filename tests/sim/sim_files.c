@@ -213,7 +213,7 @@ sim_check_files(struct sim_world *world)
     char why[256] = "";
     inventory->world = world;
     inventory->env = sim_env_interface(world->sim);
-    sim_env_set_looking(world->sim, true);
+    bool looking = sim_env_set_looking(world->sim, true);
     int status = manifest_load(inventory->env, &manifest, &visitor, why, sizeof why);
     if (status != MSHM_OK)
         sim_fail(world, "the manifest cannot be read: %d %s", status, why);
@@ -224,7 +224,7 @@ sim_check_files(struct sim_world *world)
         extents_check(inventory);
         files_check(inventory);
     }
-    sim_env_set_looking(world->sim, false);
+    sim_env_set_looking(world->sim, looking);
     free(inventory->extents);
     free(inventory);
 }

@@ -6,7 +6,7 @@
 #include "mshm/status.h"
 #include "sim/sim_world.h"
 
-enum { LOAD_STEPS = 20000 };
+enum { LOAD_STEPS = 20000, LARGEST_CACHE = 4 << 20 };
 
 /* --- starting --- */
 
@@ -24,7 +24,8 @@ options_choose(struct sim_world *world)
     options->history_limit = sim_chance(world, 30) ? 65536 : 0;
     options->revoke_after_ns = sim_chance(world, 50) ? 4000000 : 20000000;
     sim_env_set_mapping(world->sim, sim_chance(world, 90));
-    options->data_file_size = sim_chance(world, 50) ? 65536 << sim_below(world, 4) : 4 << 20;
+    options->data_file_size =
+        sim_chance(world, 50) ? UINT64_C(65536) << sim_below(world, 4) : UINT64_C(4) << 20;
     options->checkpoint_log_bytes = UINT64_C(16384) << sim_below(world, 7);
     options->checkpoint_interval_ns = UINT64_C(1000000) << sim_below(world, 12);
     world->large = sim_chance(world, 12);               /* much more data than cache */
@@ -40,7 +41,7 @@ options_choose(struct sim_world *world)
         world->phase = SIM_PHASE_LOAD;
     }
     world->squeeze = sim_chance(world, 60) ? (unsigned)(5 << sim_below(world, 4)) : 0;
-    world->hints = calloc(options->cache_size / 4096 + 1024, 1);
+    world->hints = calloc(LARGEST_CACHE / 4096, 1);
     options->hints = sim_chance(world, 80) ? world->hints : NULL;
 }
 
@@ -52,6 +53,10 @@ world_start(struct sim_world *world)
         char why[256] = "";
         int status;
         bool error = false;
+        if (sim_chance(world, world->large ? 10 : 30)) /* whatever it was written with */
+            world->options.cache_size = UINT64_C(1) << (20 + sim_below(world, 3));
+        if (sim_chance(world, 20))
+            world->options.page_size = 4096u << sim_below(world, 3);
         world->die_at_point = 0;
         world->die_cut = sim_chance(world, 50);
         if (attempt < 3 && sim_chance(world, 15))
@@ -178,8 +183,8 @@ death_plan(struct sim_world *world)
         unsigned calls = sim_chance(world, 50) ? SIM_CALL_SYNC | SIM_CALL_WRITE : 0xff;
         if (error != EIO)
             calls = SIM_CALL_WRITE | SIM_CALL_NAMES | SIM_CALL_PREALLOCATE;
-        else if (sim_chance(world, 30))
-            calls = SIM_CALL_READ;
+        else if (sim_chance(world, 50))
+            calls = sim_chance(world, 50) ? SIM_CALL_READ : SIM_CALL_SYNC;
         sim_env_fail(world->sim, calls, 1 + sim_below(world, 100), error);
         world->error_planned = true;
         world->was_full = error != EIO;

@@ -55,10 +55,10 @@ structures_check(struct sim_world *world)
     const char *why = "";
     if (sim_world_over(world) || world->rotten)
         return;
-    sim_env_set_looking(world->sim, true);
+    bool looking = sim_env_set_looking(world->sim, true);
     if (core_check(world->core, &why) != MSHM_OK)
         sim_fail(world, "core_check: %s", why);
-    sim_env_set_looking(world->sim, false);
+    sim_env_set_looking(world->sim, looking);
 }
 
 /* Flips bits of data files, throws out what is in memory, and reads it all: a wrong value would be one too many. */

@@ -279,19 +279,50 @@ again(struct script *script, bool power_cut)
     attach(script);
 }
 
-bool
-sim_script_recover(struct sim_world *world)
+/* A process that serves, and nothing is compared yet. */
+static bool
+recover_only(struct sim_world *world)
 {
     char why[256] = "";
     int status;
-    if (!sim_world_recover(world, &status, why, sizeof why)) {
-        if (!sim_env_dead(world->sim) && !sim_env_failed(world->sim))
-            sim_fail(world, "recovery refused with %d: %s", status, why);
+    if (sim_world_recover(world, &status, why, sizeof why))
+        return true;
+    if (!sim_env_dead(world->sim) && !sim_env_failed(world->sim))
+        sim_fail(world, "recovery refused with %d: %s", status, why);
+    return false;
+}
+
+/* More is in the log than a small cache can hold: the replay makes checkpoints on its way, and the next one begins there. */
+static void
+part_replay(struct script *script)
+{
+    struct sim_world *world = script->world;
+    world->options.cache_size = UINT64_C(4) << 20;
+    again(script, false);
+    write_keys(script, bucket_id(script, "default"), 256, 600, 1, 1000, false);
+    world->options.cache_size = UINT64_C(1) << 20;
+    if (over(script))
+        return;
+    sim_world_die(world, false);
+    sim_world_bury(world);
+    script->client = NULL;
+    script->ended = !recover_only(world);
+    if (!over(script) && !world->error_planned &&
+        AO_load(&world->core->figures->counters.checkpoints) == 0)
+        sim_fail(world, "the replay made no checkpoint");
+    again(script, true);
+}
+
+bool
+sim_script_recover(struct sim_world *world)
+{
+    if (!recover_only(world))
         return false;
-    }
-    world->untidy =
-        sim_env_failed(world->sim); /* what could not be removed stays for another time */
+    /* What could not be removed stays for another time; and the script has reads of its own to die at. */
+    world->untidy = sim_env_failed(world->sim);
+    sim_env_set_looking(world->sim, true);
     sim_check_recovered(world);
+    sim_env_set_looking(world->sim, false);
     sim_world_past_free(world);
     world->statistics.incarnations++;
     return !sim_world_over(world);
@@ -330,7 +361,7 @@ sim_script_run(struct sim_world *world)
     part_rounds(&script);
     write_keys(&script, bucket_id(&script, "default"), 40, 8, 1, 300, true);
     stop(&script);
-    again(&script, true);
+    part_replay(&script);
     write_keys(&script, bucket_id(&script, "default"), 50, 8, 1, 300, true);
     stop(&script);
     return !over(&script);

@@ -17,7 +17,7 @@
 #include "kill_point.h"
 #include "sim/sim_script.h"
 
-enum { CUTS = 2, SPREAD = 37 /* a recovery dies at every so many of its calls */ };
+enum { CUTS = 2, SPREAD = 149 /* a recovery dies at every so many of its calls */ };
 
 struct exhaustion {
     struct sim_world *world;
@@ -25,7 +25,7 @@ struct exhaustion {
     uint64_t call, first; /* first: of the recovery */
     bool recovering;      /* deaths are wanted here */
     unsigned jobs, spread;
-    uint64_t only; /* 0: all */
+    uint64_t from, to; /* calls of the script at which somebody takes over */
     uint64_t deaths;
     int error; /* that the call met, instead of death */
     bool failed;
@@ -99,7 +99,7 @@ on_call(void *argument, unsigned kind)
         return SIM_DEATH_NONE;
     uint64_t call = ++exhaustion.call;
     if (exhaustion.depth == 0) {
-        if (exhaustion.only != 0 && call != exhaustion.only)
+        if (call < exhaustion.from || call > exhaustion.to)
             return SIM_DEATH_NONE;
         for (unsigned variant = 0; variant <= CUTS; variant++)
             if (take_over(2))
@@ -113,6 +113,20 @@ on_call(void *argument, unsigned kind)
     if (exhaustion.depth == 1 && (call - exhaustion.first) % exhaustion.spread == 0 && take_over(1))
         return death_choose((unsigned)(call / exhaustion.spread) % (CUTS + 1));
     return SIM_DEATH_NONE;
+}
+
+/* What was recovered has to be there after a power cut, too, whatever the page cache had shown. */
+static void
+cut_again(struct sim_world *world)
+{
+    char why[256] = "";
+    int status;
+    sim_world_die(world, true);
+    sim_world_bury(world);
+    if (sim_world_recover(world, &status, why, sizeof why))
+        sim_check_recovered(world);
+    else
+        sim_fail(world, "the second recovery refused with %d: %s", status, why);
 }
 
 /* After a death: recoveries until one ends, in this process or in the children that take over. */
@@ -129,13 +143,16 @@ aftermath(struct sim_world *world)
         exhaustion.recovering = exhaustion.depth == 1 && exhaustion.error == 0;
         bool up = sim_world_recover(world, &status, why, sizeof why);
         exhaustion.recovering = false;
-        if (up)
+        if (up) {
             sim_check_recovered(world);
-        else if (!sim_env_dead(world->sim))
+            sim_world_past_free(world);
+        } else if (!sim_env_dead(world->sim))
             sim_fail(world, "recovery refused with %d: %s", status, why);
         if (!sim_env_dead(world->sim))
             break;
     }
+    if (!world->failed && exhaustion.error != 0)
+        cut_again(world);
     while (exhaustion.jobs > 0 && child_wait())
         continue;
     if (world->failed)
@@ -182,16 +199,18 @@ main(int argc, char **argv)
 {
     struct sim_world *world = calloc(1, sizeof *world);
     world->seed = 1;
-    exhaustion = (struct exhaustion){.world = world, .spread = SPREAD, .recovering = true};
+    exhaustion =
+        (struct exhaustion){.world = world, .to = UINT64_MAX, .spread = SPREAD, .recovering = true};
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--call") == 0 && i + 1 < argc)
-            exhaustion.only = strtoull(argv[++i], NULL, 0);
-        else if (strcmp(argv[i], "--spread") == 0 && i + 1 < argc)
+        if (strcmp(argv[i], "--calls") == 0 && i + 2 < argc) {
+            exhaustion.from = strtoull(argv[++i], NULL, 0);
+            exhaustion.to = strtoull(argv[++i], NULL, 0);
+        } else if (strcmp(argv[i], "--spread") == 0 && i + 1 < argc)
             exhaustion.spread = (unsigned)strtoul(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--verbose") == 0)
             world->verbose = true;
         else {
-            fprintf(stderr, "usage: mace_sim_script [--call N] [--spread N] [--verbose]\n");
+            fprintf(stderr, "usage: mace_sim_script [--calls FROM TO] [--spread N] [--verbose]\n");
             return 2;
         }
     }
