@@ -407,7 +407,7 @@ START_TEST(saved_catalogue_is_loaded_again)
     struct tree_figures after;
     struct mshm_bucket_message options = {.inline_limit = 100, .page_size = 16384};
     for (int i = 0; i < 20; i++) {
-        snprintf(name, sizeof(name), "%.*s", 1 + i % 9, "bucket-of-names" + i % 6);
+        snprintf(name, sizeof(name), "%.*s", 1 + i % 9, &"bucket-of-names"[i % 6]);
         (void)create(name);
     }
     ck_assert_int_eq(bucket_do(MSHM_MESSAGE_BUCKET_CREATE, "z", &options), MSHM_OK);
