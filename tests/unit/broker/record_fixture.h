@@ -331,7 +331,7 @@ static inline struct blind_entry *
 blind_add(struct blind_entry *older, const struct mshm_version *version)
 {
     struct blind_entry *entry =
-        malloc(sizeof(*entry) + (size_t)version->key_size + version->value_size);
+        calloc(1, sizeof(*entry) + (size_t)version->key_size + version->value_size);
     REQUIRE(entry != NULL);
     *entry = (struct blind_entry){.older_distance = blind_entry_distance(entry, older),
                                   .timestamp = version->timestamp,
