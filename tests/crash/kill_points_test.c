@@ -132,7 +132,7 @@ START_TEST(acknowledged_commits_survive_sigkill_at_random_points)
     random_init(&random, seed);
     while (kill_point_names()[names] != NULL)
         names++;
-    for (uint64_t left = random_scaled(24); left > 0; left--) {
+    for (uint64_t left = random_scaled(12); left > 0; left--) {
         const char *name;
         do
             name = kill_point_names()[random_below(&random, names)];
