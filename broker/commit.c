@@ -437,8 +437,11 @@ commits_own(struct core *core, struct session *session, const void *op, uint64_t
         return status == MSHM_IO ? MSHM_BUSY : status;
     memcpy(staged, op, size);
     status = catalogue_apply(core->catalogue, staged, core->applied + 1);
+    if (status == MSHM_FULL && !core->short_of_clean && frames_come_back(core))
+        status = MSHM_BUSY;
     if (status != MSHM_OK)
         return status; /* the next wal_stage drops the record */
+    queue->short_ns = 0;
     core->applied++;
     queue->batch = wal_stage_finish(core->wal, core->applied, 0, 0, 1, true);
     queue->catalogue_changed = core->applied;

@@ -81,7 +81,8 @@ needs_small_cache(const char *point)
 static int
 needs_no_snapshot(const char *point)
 {
-    return strcmp(point, "tree:destroyed") == 0 || strcmp(point, "tree:root_collapsed") == 0;
+    return strcmp(point, "tree:destroyed") == 0 || strcmp(point, "tree:root_collapsed") == 0 ||
+           strcmp(point, "data:removed") == 0;
 }
 
 static void
@@ -92,11 +93,16 @@ stop_under_load(struct scene *scene, const char *point)
 
     mace *db = client_open(scene->path);
     mace_bucket *bucket = client_bucket(db, "load");
+    load_check_all(db, bucket, scene->board); /* now the pages are in memory */
     if (!needs_no_snapshot(point))
         ck_assert_int_eq(mace_begin(db, MACE_RDONLY, &old), MACE_OK);
     for (unsigned slot = 0; old != NULL && slot < LOAD_SLOTS; slot++)
         old_sum += load_check(old, bucket, slot);
-    scene_workers_start(scene);
+    int removal = strcmp(point, "data:removed") == 0;
+    if (removal)
+        scene_removal_begin(scene);
+    else
+        scene_workers_start(scene);
     reach(scene, point);
     if (!scene->roomy) {
         broker_continue(&scene->broker);
@@ -113,6 +119,10 @@ stop_under_load(struct scene *scene, const char *point)
     /* A second look, after all that the processors had in their buffers must have arrived. */
     read_everything(scene, db, bucket, old, old_sum);
     broker_continue(&scene->broker);
+    if (removal) {
+        scene_removal_end(scene);
+        scene_workers_start(scene);
+    }
     if (old != NULL)
         mace_abort(old);
     mace_close(db);

@@ -20,11 +20,12 @@ enum {
     CACHE_BYTES = 8 << 20,
     OVERHEAD = 64 << 20,
     PAGE_OVERHEAD = 16,
-    VALUE = 900,
-    KEYS = 40000,                     /* four caches of data */
+    VALUE = 2000,
+    KEYS = 16000,                     /* four caches of data */
     TURNS = 10 * CACHE_BYTES / VALUE, /* overwrites of ten caches */
-    HISTORY_SHARE = 4,                /* of the cache */
-    SEGMENTS = 16,                    /* log segments that a level number of them stays below */
+    COMMIT_PAGES = 256 << 10,
+    HISTORY_SHARE = 4, /* of the cache */
+    SEGMENTS = 16,     /* log segments that a level number of them stays below */
 };
 
 static const struct broker_options options = {
@@ -105,13 +106,23 @@ most_print(const char *what)
 }
 
 static void
-put(uint64_t number, uint64_t turn)
+put_in(mace_txn *txn, uint64_t number, uint64_t turn)
 {
     char key[24], value[VALUE];
     size_t size = key_make(key, number);
 
     value_make(value, number, turn);
-    ck_assert_int_eq(mace_put1(db, bucket, key, size, value, VALUE), MACE_OK);
+    ck_assert_int_eq(mace_put(txn, bucket, key, size, value, VALUE), MACE_OK);
+}
+
+static void
+put(uint64_t number, uint64_t turn)
+{
+    mace_txn *txn;
+
+    ck_assert_int_eq(mace_begin(db, MACE_OS, &txn), MACE_OK);
+    put_in(txn, number, turn);
+    ck_assert_int_eq(mace_commit(txn), MACE_OK);
 }
 
 static void
@@ -124,11 +135,19 @@ get(uint64_t number)
     value_check(value, size, number);
 }
 
+/* So many keys in one commit: a process change for each would be most of the time. */
+enum { AT_ONCE = 20 };
+
 static void
 fill(void)
 {
-    for (uint64_t i = 0; i < KEYS; i++) {
-        put(i, 0);
+    mace_txn *txn;
+
+    for (uint64_t i = 0; i < KEYS;) {
+        ck_assert_int_eq(mace_begin(db, MACE_OS, &txn), MACE_OK);
+        for (unsigned j = 0; j < AT_ONCE; j++)
+            put_in(txn, i++, 0);
+        ck_assert_int_eq(mace_commit(txn), MACE_OK);
         if (i % 500 == 0)
             look();
     }
@@ -138,14 +157,16 @@ static void
 overwrite(uint64_t turns)
 {
     struct random random;
+    mace_txn *txn;
 
     random_init(&random, seed);
-    for (uint64_t turn = 1; turn <= turns; turn++) {
-        put(random_below(&random, KEYS), turn);
-        if (turn % 8 == 0)
-            get(random_below(&random, KEYS));
-        if (turn % 200 == 0)
-            look();
+    for (uint64_t turn = 1; turn <= turns;) {
+        ck_assert_int_eq(mace_begin(db, MACE_OS, &txn), MACE_OK);
+        for (unsigned j = 0; j < AT_ONCE; j++)
+            put_in(txn, random_below(&random, KEYS), turn++);
+        ck_assert_int_eq(mace_commit(txn), MACE_OK);
+        get(random_below(&random, KEYS));
+        look();
     }
 }
 
@@ -162,7 +183,7 @@ scan(mace_txn *txn)
         uint64_t number;
         memcpy(&number, value.data, sizeof number);
         value_check(value.data, value.size, number);
-        if (++count % 5000 == 0)
+        if (++count % 2000 == 0)
             look();
     }
     ck_assert_int_eq(status, MACE_NOT_FOUND);
@@ -195,7 +216,7 @@ START_TEST(memory_stays_within_the_stated_bound_with_a_database_of_four_caches)
 
     fill();
     ck_assert_uint_gt(client_stat(db).evictions, 0);
-    overwrite(KEYS / 4);
+    overwrite(KEYS / 2);
     ck_assert_int_eq(mace_begin(db, MACE_RDONLY, &txn), MACE_OK);
     ck_assert_uint_eq(scan(txn), KEYS);
     mace_abort(txn);
@@ -303,7 +324,8 @@ START_TEST(p6_readers_that_stand_still_do_not_make_it_grow)
     ck_assert_int_eq((int)(int64_t)ask(&old, 3), MACE_SNAPSHOT_EXPIRED);
     ck_assert_uint_eq(ask(&young, 5), UINT32_MAX);
     ck_assert_uint_gt(client_stat(db).snapshots_expired, 0);
-    ck_assert_uint_le(most_history, CACHE_BYTES / HISTORY_SHARE);
+    /* One commit may add a few pages before a snapshot goes. */
+    ck_assert_uint_le(most_history, CACHE_BYTES / HISTORY_SHARE + COMMIT_PAGES);
     ck_assert_uint_le(most_segments, SEGMENTS);
 
     mace_txn *txn;

@@ -339,8 +339,9 @@ churn_open(const struct churn_worker *worker)
     return db;
 }
 
-/* After a loss, or where a commit of a worker that was killed came later than the look at the position. The latter happens
- * once: a state that stays wrong is a failure. */
+/* After a loss, or when memory was short: a cache as small as a test's may be too small for a moment. Or where a commit of
+ * a worker that was killed came later than the look at the position; that happens once: a state that stays wrong is a
+ * failure. */
 static int
 is_tolerable(int status, unsigned *surprises)
 {

@@ -181,6 +181,55 @@ scene_progress(struct scene *scene, uint64_t count)
     wait_for(load_commits(scene->board) >= before + count);
 }
 
+enum { REMOVAL_COMMITS = 40, REMOVAL_KEYS = 100 /* of each */ };
+
+static void
+removal_run(int channel, void *argument)
+{
+    struct scene *scene = argument;
+    mace *db = client_open(scene->path);
+    mace_bucket *bucket = client_bucket(db, "removal");
+    struct random random;
+    uint64_t leaves = client_stat(db).pages_leaf;
+
+    (void)channel;
+    random_init(&random, scene->churn.seed);
+    for (unsigned i = 0; i < REMOVAL_COMMITS; i++) {
+        mace_txn *txn;
+        require_ok(mace_begin(db, MACE_OS, &txn));
+        for (unsigned j = 0; j < REMOVAL_KEYS; j++) {
+            uint8_t key[8], value[1000];
+            for (unsigned byte = 0; byte < sizeof key; byte++)
+                key[byte] = (uint8_t)((uint64_t)(i * REMOVAL_KEYS + j) >> (56 - 8 * byte));
+            random_fill(&random, value, sizeof value);
+            require_ok(mace_put(txn, bucket, key, sizeof key, value, sizeof value));
+        }
+        require_ok(mace_commit(txn));
+    }
+    mace_bucket_close(bucket);
+    require_ok(mace_checkpoint(db));
+    require_ok(mace_bucket_drop(db, "removal"));
+    wait_for(client_stat(db).pages_leaf <= leaves);
+    bucket = client_bucket(
+        db, "default"); /* one more commit: without any there is nothing to checkpoint */
+    require_ok(client_put(db, bucket, "removal", "done"));
+    (void)mace_checkpoint(db); /* the broker may be gone */
+    mace_close(db);
+}
+
+void
+scene_removal_begin(struct scene *scene)
+{
+    worker_start(&scene->removal, removal_run, scene);
+}
+
+void
+scene_removal_end(struct scene *scene)
+{
+    worker_join(&scene->removal);
+    scene->base += REMOVAL_COMMITS + 3; /* of the bucket two, and the last */
+}
+
 void
 scene_leave_log(struct scene *scene)
 {

@@ -21,7 +21,7 @@ struct scene {
     struct load_worker writers[SCENE_WRITERS];
     struct churn_board *churn_board;
     struct churn_worker churn;
-    struct worker writer_processes[SCENE_WRITERS], churn_process, noise, reader;
+    struct worker writer_processes[SCENE_WRITERS], churn_process, noise, reader, removal;
     int roomy;     /* may be set before a launch */
     uint64_t base; /* newest commit before the first one of a slot */
 };
@@ -31,6 +31,10 @@ void scene_create(struct scene *scene, uint64_t seed);
 void scene_destroy(struct scene *scene);
 /* Launches the broker with the scene's options; kill_point may be NULL. Does not wait. */
 void scene_launch(struct scene *scene, const char *kill_point);
+/* Without load: fills data files that nothing else stands in, and makes them dead. For a broker that may stop or die when
+ * it removes them: begin starts, end joins. */
+void scene_removal_begin(struct scene *scene);
+void scene_removal_end(struct scene *scene);
 /* A broker is killed under load, so that the next one has something to replay. */
 void scene_leave_log(struct scene *scene);
 void scene_workers_start(struct scene *scene);
