@@ -31,6 +31,7 @@ checkpoint_create(struct core *core)
     if (checkpoint == NULL)
         return MSHM_NO_MEMORY;
     core->checkpoint = checkpoint;
+    checkpoint->done_ns = core->env->clock_ns(core->env->context);
     checkpoint->snapshots = malloc(SNAPSHOTS_CAPACITY * sizeof *checkpoint->snapshots);
     if (checkpoint->snapshots == NULL)
         return MSHM_NO_MEMORY;
@@ -101,6 +102,15 @@ checkpoint_dirty(const struct core *core)
     return core->applied > core->manifest.cut.timestamp || figures.changed_pages > 0;
 }
 
+/* Nanoseconds until the time alone is reason enough for one. */
+static uint64_t
+interval_left(const struct core *core)
+{
+    uint64_t since = core->now_ns - core->checkpoint->done_ns;
+    uint64_t interval = core->options.checkpoint_interval_ns;
+    return since >= interval ? 0 : interval - since;
+}
+
 static bool
 checkpoint_due(struct core *core)
 {
@@ -111,8 +121,7 @@ checkpoint_due(struct core *core)
         return false;
     return dirty_bytes(core) > core->geometry.frames_size / DIRTY_SHARE ||
            blind_pages(pages_blind(core->pages)) > BLIND_PAGES ||
-           log_bytes(core) > core->options.checkpoint_log_bytes ||
-           core->now_ns - checkpoint->done_ns > core->options.checkpoint_interval_ns;
+           log_bytes(core) > core->options.checkpoint_log_bytes || interval_left(core) == 0;
 }
 
 uint64_t
@@ -156,6 +165,7 @@ checkpoint_hindered(struct core *core, int64_t error, const char *what)
     if (!checkpoint->stuck)
         core->env->log(core->env->context, ENV_LOG_WARNING, line);
     checkpoint->stuck = true;
+    checkpoint->hindrance = (int)error;
     checkpoint->hindrances++;
     checkpoint->retry_ns = core->now_ns + RETRY_NS;
     return MSHM_OK;
@@ -354,9 +364,9 @@ checkpoint_turn(struct core *core, bool *moved, uint64_t *due_ns)
         *moved = true;
         mshm_histogram_add(&core->figures->checkpoint_pause,
                            core->env->clock_ns(core->env->context) - begin_ns);
-    } else if (checkpoint->stage == CHECKPOINT_IDLE && checkpoint_dirty(core) &&
-               core->options.checkpoint_interval_ns < *due_ns) {
-        *due_ns = core->options.checkpoint_interval_ns;
+    } else if (checkpoint->stage == CHECKPOINT_IDLE && checkpoint_dirty(core)) {
+        uint64_t left = interval_left(core);
+        *due_ns = left < *due_ns ? left : *due_ns;
     }
     return status;
 }
@@ -398,7 +408,7 @@ checkpoint_run(struct core *core)
         if (status != MSHM_OK)
             return status;
         if (checkpoint->stuck)
-            return MSHM_FULL;
+            return checkpoint->hindrance;
         frames_reclaim(core->frames, false);
     }
     return MSHM_OK;

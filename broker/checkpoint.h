@@ -36,7 +36,8 @@ int checkpoint_complete(struct core *core, const struct env_completion *completi
 
 /* Where recovery has come to in the log, for checkpoints made on the way. */
 void checkpoint_replayed(struct checkpoint *checkpoint, const struct manifest_cut *cut);
-/* Makes one and waits for it: recovery. MSHM_OK, MSHM_FULL, MSHM_IO. */
+/* Makes one and waits for it: recovery. MSHM_OK, MSHM_IO; what hindered it, without a second try: MSHM_FULL (the disk),
+ * MSHM_NO_MEMORY, MSHM_LIMIT. */
 int checkpoint_run(struct core *core);
 
 /* Dirty memory beyond which commits wait for the checkpoint. */

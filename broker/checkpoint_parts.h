@@ -69,11 +69,12 @@ struct checkpoint {
     enum checkpoint_stage stage;
     uint64_t requested, sealed, done; /* numbers of checkpoints */
     bool stuck;                       /* waits until retry_ns */
-    bool working;                     /* a job or an append of the stage is under way */
+    int hindrance; /* why, while it is stuck: MSHM_FULL, MSHM_NO_MEMORY, MSHM_LIMIT */
+    bool working;  /* a job or an append of the stage is under way */
     uint64_t retry_ns, hindrances;
     struct manifest_cut cut;      /* of the one under way */
     struct manifest_cut replayed; /* while recovery replays */
-    uint64_t done_ns;             /* when the last one ended */
+    uint64_t done_ns;             /* when the last one ended; before that, the broker's start */
     uint64_t begun_ns;
 
     mshm_timestamp *snapshots; /* the list of page_keep */

@@ -210,7 +210,10 @@ start_recovery(struct host *host, char *why, size_t why_size)
         snprintf(why, why_size, "no thread can be started: %s", strerror(-error));
         return host_status(-error);
     }
-    int status = core_recover(host->core, host->options->create, why, why_size);
+    char refusal[384] = "";
+    int status = core_recover(host->core, host->options->create, refusal, sizeof(refusal));
+    if (status != MSHM_OK)
+        snprintf(why, why_size, "%s: in %s", refusal, host->directory.path);
     while (write(doorman.leave.fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
     pthread_join(doorman.thread, NULL);

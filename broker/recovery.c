@@ -243,16 +243,30 @@ replay_once(struct recovery *recovery, const struct mshm_op *ops, uint64_t size,
     return status;
 }
 
-/* Makes room: clean pages leave memory; when there are too few, what was replayed so far is written. */
+/* What was replayed so far is written. A disk without room for that is no cache that is too small. */
 static int
-replay_make_room(struct core *core)
+replay_checkpoint(struct recovery *recovery)
 {
+    int status = checkpoint_run(recovery->core);
+    if (status == MSHM_OK)
+        return status;
+    return refuse(recovery, status,
+                  status == MSHM_FULL
+                      ? "data: there is no room on the disk for the checkpoint that replay needs"
+                      : "data: the checkpoint that replay needs cannot be written");
+}
+
+/* Makes room: clean pages leave memory; when there are too few, a checkpoint is made. */
+static int
+replay_make_room(struct recovery *recovery)
+{
+    struct core *core = recovery->core;
     core->now_ns = core->env->clock_ns(core->env->context);
     replay_tend(core);
     uint64_t later_ns = core->now_ns + SECOND_NS; /* nobody waits for what was just read in */
     if (pages_evict(core->pages, core->geometry.frames_size / 8, later_ns) == 0 ||
         checkpoint_pressed(core)) {
-        int status = checkpoint_run(core);
+        int status = replay_checkpoint(recovery);
         if (status != MSHM_OK)
             return status;
         pages_evict(core->pages, core->geometry.frames_size / 8, later_ns);
@@ -278,9 +292,7 @@ replay_refused(struct recovery *recovery, int status, uint64_t timestamp)
         return refuse(recovery, status, "the cache is too small for the data in the log");
     }
     if (status == MSHM_NO_MEMORY)
-        return refuse(recovery, status, "out of memory");
-    if (status == MSHM_IO)
-        return refuse(recovery, status, "a checkpoint on the way cannot be written");
+        return refuse(recovery, status, "wal: there is no memory to replay the log");
     snprintf(recovery->why, recovery->why_size, "wal: commit %" PRIu64 " cannot be applied: %s",
              timestamp, mshm_strerror(status));
     return MSHM_CORRUPT;
@@ -308,11 +320,11 @@ replay_record(void *argument, const struct wal_segment_header *segment,
     uint32_t count = record->op_count_flags & WAL_OP_COUNT_MASK;
     int status = MSHM_OK;
     if (replay_short(core))
-        status = replay_make_room(core);
+        status = replay_make_room(recovery);
     if (status == MSHM_OK)
         status = replay_once(recovery, ops, ops_size, count, record->timestamp);
     if (status == MSHM_FULL) {
-        status = replay_make_room(core);
+        status = replay_make_room(recovery);
         if (status == MSHM_OK)
             status = replay_once(recovery, ops, ops_size, count, record->timestamp);
     }
@@ -331,8 +343,10 @@ replay_record(void *argument, const struct wal_segment_header *segment,
         replay_tend(core);
     if (record->session == 0)
         return MSHM_OK;
-    return outcomes_add(core->outcomes, segment->incarnation, record->session, record->sequence,
-                        record->timestamp);
+    /* Unlike a running broker, which may not fail here, a start refuses to forget whose commit this was. */
+    status = outcomes_add(core->outcomes, segment->incarnation, record->session, record->sequence,
+                          record->timestamp);
+    return status == MSHM_OK ? status : replay_refused(recovery, status, record->timestamp);
 }
 
 /* --- steps --- */
@@ -487,6 +501,22 @@ recovery_steps(struct recovery *recovery, bool create)
                              : refuse(recovery, status, "bucket \"default\" cannot be created");
 }
 
+/* What whoever reads the refusal can do about it. */
+static void
+refusal_advise(struct recovery *recovery, int status)
+{
+    const char *advice = "";
+    if (status == MSHM_FULL)
+        advice = recovery->core->cache_short
+                     ? "; start it with a larger --cache"
+                     : "; make room on the file system of the database, and start again";
+    else if (status == MSHM_NO_MEMORY)
+        advice = "; give the broker more memory, or a smaller --cache, and start again";
+    size_t length = strlen(recovery->why);
+    if (length != 0)
+        snprintf(recovery->why + length, recovery->why_size - length, "%s", advice);
+}
+
 int
 recovery_run(struct core *core, bool create, char *why, size_t why_size)
 {
@@ -495,6 +525,7 @@ recovery_run(struct core *core, bool create, char *why, size_t why_size)
     MACE_KILL_POINT("recovery:begin");
     why[0] = '\0';
     int status = recovery_steps(&recovery, create);
+    refusal_advise(&recovery, status);
     free(recovery.files);
     return status;
 }

@@ -272,11 +272,35 @@ START_TEST(the_loop_says_how_long_it_may_sleep)
     fake_wait(&fake, 100);
     fake_wait(&fake, 100);
     ck_assert(!core_step(fake.core, &wait_ns));
-    ck_assert_uint_eq(wait_ns, fake.core->options.checkpoint_interval_ns);
+    ck_assert_uint_le(wait_ns, fake.core->options.checkpoint_interval_ns);
+    ck_assert_uint_gt(wait_ns, fake.core->options.checkpoint_interval_ns - 1000000000);
     fake_wait(&fake, 61 * 1000); /* the checkpoint */
     fake_wait(&fake, 100);
     ck_assert(!core_step(fake.core, &wait_ns));
     ck_assert_uint_eq(wait_ns, UINT64_MAX);
+}
+END_TEST
+
+/* The machine had been running for an hour when the broker was started. */
+START_TEST(the_first_checkpoint_by_time_comes_an_interval_after_the_start)
+{
+    uint64_t wait_ns;
+    fake_client_free(a);
+    fake_client_free(b);
+    fake_kill(&fake);
+    fake.now_ns += UINT64_C(3600) * 1000000000;
+    ck_assert_int_eq(fake_start(&fake), MSHM_OK);
+    a = fake_attach(&fake, 0);
+    b = fake_attach(&fake, 0);
+    const AO_t *checkpoints = &fake.core->figures->counters.checkpoints;
+    ck_assert_int_eq(fake_put(a, bucket, "k", "1"), MSHM_OK);
+    fake_wait(&fake, 59 * 1000);
+    ck_assert_uint_eq(AO_load(checkpoints), 0);
+    fake_wait(&fake, 100); /* what else is due after such a time */
+    ck_assert(!core_step(fake.core, &wait_ns));
+    ck_assert_uint_le(wait_ns, 1000000000); /* what is left of the interval */
+    fake_wait(&fake, 1000);
+    ck_assert_uint_eq(AO_load(checkpoints), 1);
 }
 END_TEST
 
@@ -416,6 +440,7 @@ main(void)
     tcase_add_test(tcase, a_stop_that_is_taken_back_leaves_everything_as_it_was);
     tcase_add_test(tcase, an_idle_log_is_synced_and_marked_once);
     tcase_add_test(tcase, the_loop_says_how_long_it_may_sleep);
+    tcase_add_test(tcase, the_first_checkpoint_by_time_comes_an_interval_after_the_start);
     tcase_add_test(tcase, an_unanswered_commit_is_looked_up_after_a_crash);
     tcase_add_test(tcase, everything_is_there_after_many_segments_and_restarts);
     tcase_add_test(tcase, a_full_cache_refuses_puts_and_takes_deletes);

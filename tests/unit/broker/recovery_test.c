@@ -348,6 +348,72 @@ START_TEST(F17_full_disk_refuses_the_start_and_harms_nothing)
 }
 END_TEST
 
+/* From the first record that is replayed on. */
+static enum sim_death
+full_while_replaying(void *argument, unsigned kind)
+{
+    (void)argument, (void)kind;
+    if (core != NULL && core->replaying)
+        sim_env_set_full(sim, true);
+    return SIM_DEATH_NONE;
+}
+
+/* A larger cache would be no help, so nobody may be led to try it. */
+START_TEST(F17_full_disk_during_replay_is_told_as_that)
+{
+    ck_assert_int_eq(start(true), MSHM_OK);
+    for (uint64_t i = 0; i < 400; i++)
+        ck_assert_int_eq(put(i, 4000, false), MSHM_OK);
+    die(false);
+    options.cache_size = UINT64_C(1) << 20;
+    sim_env_set_call_hook(sim, full_while_replaying, NULL);
+    ck_assert_int_eq(start(false), MSHM_FULL);
+    ck_assert(!core_cache_short(core));
+    ck_assert_msg(strncmp(why, "data: ", 6) == 0 && strstr(why, "make room") != NULL, "%s", why);
+    sim_env_set_call_hook(sim, NULL, NULL);
+    die(false);
+    sim_env_set_full(sim, false);
+    ck_assert_int_eq(start(false), MSHM_OK);
+    for (uint64_t i = 0; i < 400; i++)
+        ck_assert(present(i));
+}
+END_TEST
+
+static bool outcomes_without_memory;
+
+int __real_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t token,
+                        uint64_t sequence, uint64_t timestamp);
+int __wrap_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t token,
+                        uint64_t sequence, uint64_t timestamp);
+int
+__wrap_outcomes_add(struct outcomes *outcomes, uint64_t incarnation, uint32_t token,
+                    uint64_t sequence, uint64_t timestamp)
+{
+    return outcomes_without_memory
+               ? MSHM_NO_MEMORY
+               : __real_outcomes_add(outcomes, incarnation, token, sequence, timestamp);
+}
+
+START_TEST(no_memory_for_whose_commit_it_was_refuses_the_start_and_harms_nothing)
+{
+    uint64_t timestamp;
+    ck_assert_int_eq(start(true), MSHM_OK);
+    ck_assert_int_eq(put(1, 10, true), MSHM_OK);
+    uint64_t incarnation = core->manifest.incarnation;
+    die(false);
+    outcomes_without_memory = true;
+    ck_assert_int_eq(start(false), MSHM_NO_MEMORY);
+    ck_assert_msg(strstr(why, "memory to replay the log") != NULL, "%s", why);
+    outcomes_without_memory = false;
+    die(false);
+    ck_assert_int_eq(start(false), MSHM_OK);
+    ck_assert(present(1));
+    ck_assert_int_eq(
+        outcomes_lookup(core->outcomes, incarnation, (uint32_t)session_number, 1, &timestamp),
+        MSHM_OUTCOME_COMMITTED);
+}
+END_TEST
+
 /* Gives each sector of the log that changed since `before` one of the contents it had, by the digits of `choice`. Returns
  * what is left of `choice`; `whole` tells whether every sector has its last content. */
 static unsigned
@@ -511,6 +577,8 @@ main(void)
     tcase_add_test(tests, refused_open_changes_no_file);
     tcase_add_test(tests, a_log_larger_than_the_cache_is_replayed);
     tcase_add_test(tests, F17_full_disk_refuses_the_start_and_harms_nothing);
+    tcase_add_test(tests, F17_full_disk_during_replay_is_told_as_that);
+    tcase_add_test(tests, no_memory_for_whose_commit_it_was_refuses_the_start_and_harms_nothing);
     tcase_add_test(tests, F11_any_sectors_lost_in_a_power_cut_leave_the_first_commits);
     tcase_add_test(tests, leftovers_of_dead_incarnations_are_removed);
     tcase_add_test(tests, F8_recovery_dies_again_and_again_and_nothing_is_lost);
