@@ -1,13 +1,16 @@
 #include "spawn.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +47,29 @@ path_search(const char *name, char *out, size_t size)
     return MSHM_NOT_FOUND;
 }
 
+/* The tree that this library was loaded from may have been installed or moved elsewhere than it was built for, and its
+ * broker is the one that fits. A static library is the program itself, whose name its caller chooses. */
+static int
+own_tree_search(char *out, size_t size)
+{
+    static const char *const ways[] = {MACE_LIBDIR_TO_BINDIR, MACE_LIBDIR_TO_LIBEXECDIR};
+    char directory[PATH_MAX];
+    Dl_info own;
+
+    if (getauxval(AT_SECURE) != 0 || dladdr((const void *)ways, &own) == 0 ||
+        own.dli_fname == NULL || own.dli_fname[0] != '/')
+        return MSHM_NOT_FOUND;
+    int length = (int)(strrchr(own.dli_fname, '/') - own.dli_fname);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        int written =
+            snprintf(directory, sizeof directory, "%.*s/%s", length, own.dli_fname, ways[i]);
+        if (written < (int)sizeof directory &&
+            candidate_use(directory, (size_t)written, "mace-broker", out, size) == MSHM_OK)
+            return MSHM_OK;
+    }
+    return MSHM_NOT_FOUND;
+}
+
 int
 mlib_spawn_find(const char *wanted, char *out, size_t size)
 {
@@ -55,6 +81,8 @@ mlib_spawn_find(const char *wanted, char *out, size_t size)
             return path_search(wanted, out, size);
         return candidate_use(NULL, 0, wanted, out, size);
     }
+    if (own_tree_search(out, size) == MSHM_OK)
+        return MSHM_OK;
     static const char *const prefixes[] = {MACE_INSTALL_BINDIR, MACE_INSTALL_LIBEXECDIR};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (candidate_use(prefixes[i], strlen(prefixes[i]), "mace-broker", out, size) == MSHM_OK)

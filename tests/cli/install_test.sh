@@ -62,11 +62,12 @@ int main(int argc, char **argv)
 SOURCE
 cp "$work/outside.c" "$work/outside.cc"
 
-# run NAME PROGRAM: runs it on a new database, with the installed broker found by the library itself or on PATH.
+# run NAME PROGRAM [PATH]: runs it on a new database. The library finds the broker of the tree that it was loaded from; a
+# program with the library inside stands elsewhere and finds it on PATH.
 unset MACE_BROKER
 run() {
     local printed
-    printed=$(PATH=$prefix/bin:$PATH "$2" "$work/$1.mace") || fail "$1: $printed"
+    printed=$(PATH=${3:-$PATH} "$2" "$work/$1.mace") || fail "$1: $printed"
     [[ $printed == *success ]] || fail "$1 printed: $printed"
     echo "$1: $printed"
 }
@@ -84,7 +85,7 @@ run pc_c "$work/pc_c"
 "$cxx" -std=c++11 "${flags[@]}" "${cflags[@]}" "$work/outside.cc" "${libs[@]}" "$rpath" -o "$work/pc_cxx"
 run pc_cxx "$work/pc_cxx"
 "$cc" -std=c11 "${flags[@]}" "${cflags[@]}" "$work/outside.c" "$static" "${private[@]}" -o "$work/pc_static"
-run pc_static "$work/pc_static"
+run pc_static "$work/pc_static" "$prefix/bin:$PATH"
 
 # By find_package.
 cat >"$work/CMakeLists.txt" <<'PROJECT'
@@ -102,6 +103,6 @@ cmake -S "$work" -B "$work/b" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="
     -DCMAKE_C_FLAGS="${flags[*]}" -DCMAKE_CXX_FLAGS="${flags[*]}" >"$work/configure.log" 2>&1 ||
     { cat "$work/configure.log"; fail "find_package"; }
 cmake --build "$work/b" >"$work/build.log" 2>&1 || { cat "$work/build.log"; fail "build by find_package"; }
-for program in cmake_c cmake_static cmake_cxx; do
-    run "$program" "$work/b/$program"
-done
+run cmake_c "$work/b/cmake_c"
+run cmake_cxx "$work/b/cmake_cxx"
+run cmake_static "$work/b/cmake_static" "$prefix/bin:$PATH"

@@ -142,8 +142,8 @@ enum {
  *  create              1 (default): make the directory and the database when missing; the parent must exist
  *  read_only           1: every transaction is MACE_RDONLY; bucket create, drop and alter are MACE_READ_ONLY. Default 0
  *  start_broker        1 (default): start mace-broker when none answers
- *  broker_path         the program to start. NULL (default): $MACE_BROKER, then beside the library's install prefix (bin,
- *                      libexec), then PATH
+ *  broker_path         the program to start. NULL (default): $MACE_BROKER, then in the tree that the library was loaded
+ *                      from and in its install prefix (bin, libexec), then PATH
  *  connect_timeout_ms  milliseconds until mace_open, or attaching again, gives up. Default 10000
  *  commit_timeout_ms   milliseconds to wait for a commit's answer; on expiry MACE_UNKNOWN_OUTCOME. Default 0: as long as
  *                      the broker lives
