@@ -13,6 +13,7 @@
 #include "events.h"
 #include "host.h"
 #include "kill_point.h"
+#include "mshm/status.h"
 #include "options.h"
 
 #ifndef MACE_VERSION_TEXT
@@ -180,6 +181,16 @@ main_prepare(const struct options *options)
     return 0;
 }
 
+/* The library that started this broker handed on a value that no broker takes. */
+static void
+main_tell_misuse(int ready_fd)
+{
+    int32_t word = MSHM_INVALID;
+
+    if (ready_fd >= 0 && write(ready_fd, &word, sizeof(word)) < 0)
+        fprintf(stderr, "mace-broker: --ready-fd %d: %s\n", ready_fd, strerror(errno));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -197,6 +208,7 @@ main(int argc, char **argv)
         return HOST_EXIT_CLEAN;
     case OPTIONS_MISUSE:
         fprintf(stderr, "mace-broker: %s (--help tells more)\n", why);
+        main_tell_misuse(options.ready_fd);
         return HOST_EXIT_MISUSE;
     case OPTIONS_RUN:
         break;

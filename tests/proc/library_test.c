@@ -365,6 +365,13 @@ START_TEST(a_failed_open_leaves_nothing_behind)
     options.broker_path = NULL;
     options.size = 3;
     ck_assert_int_eq(mace_open(path, &options, &db), MACE_VERSION);
+    /* Caches that are beyond what a broker takes, and beyond what this machine has: it says so. */
+    mace_options_init(&options);
+    options.cache_size = UINT64_MAX;
+    ck_assert_int_eq(mace_open(path, &options, &db), MACE_INVALID);
+    options.cache_size = UINT64_C(1) << 44;
+    ck_assert_int_eq(mace_open(path, &options, &db), MACE_NO_MEMORY);
+    ck_assert_int_ne(access(path, F_OK), 0);
     /* A program that is no broker: it ends without a word. */
     mace_options_init(&options);
     options.broker_path = "/bin/true";
