@@ -17,6 +17,8 @@
 void
 mace_options_init(mace_options *options)
 {
+    if (options == NULL)
+        return;
     memset(options, 0, sizeof *options);
     options->size = sizeof *options;
     options->create = 1;

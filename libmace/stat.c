@@ -8,6 +8,8 @@
 void
 mace_stat_init(mace_stat *stat)
 {
+    if (stat == NULL)
+        return;
     memset(stat, 0, sizeof *stat);
     stat->size = sizeof *stat;
 }
