@@ -148,7 +148,8 @@ loop_spin(struct loop *loop)
     uint64_t idle_ns = now_ns - loop->idle_since_ns;
     if (loop->turns >= LOOP_LOOK_TURNS)
         loop_look(loop, 0);
-    if (host->cpus > 1 && idle_ns < LOOP_SPIN_NS) {
+    /* A thread that is to sync may wait for this processor, so it is not spun on while one is under way. */
+    if (host->cpus > 1 && idle_ns < LOOP_SPIN_NS && host->syncs->under_way == 0) {
         loop_pause();
         return true;
     }
