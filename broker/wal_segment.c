@@ -38,11 +38,13 @@ wal_segment_parse(const char *entry, uint64_t *number)
 }
 
 /* Overwriting written blocks syncs faster than first writes into preallocated ones, and a mapping of written blocks
- * cannot meet a full disk: so every block is written once, here. */
+ * cannot meet a full disk: so every block is written once, here. The kernel keeps in one piece what came in one call, and
+ * ext4 walks all blocks of a piece for each small write into it: with 1 MiB such a write takes 4.2 us, with 64 KiB 2.3,
+ * and the first store to a page of the mapping 0.2 us or 0.4. */
 static int
 write_zeros(const struct env *env, struct env_file *file, uint64_t size)
 {
-    enum { PIECE = 1 << 20 };
+    enum { PIECE = 64 << 10 };
     uint8_t *zeros = calloc(1, PIECE);
     int result = zeros != NULL ? 0 : -ENOMEM;
     for (uint64_t at = 0; result == 0 && at < size; at += PIECE) {
