@@ -391,8 +391,10 @@ data_file_make(const struct env *env, const uint8_t database_id[16], uint32_t nu
         return result;
     result = head_write(env, file, database_id, number);
     env->file_close(env->context, file);
-    if (result == 0)
+    if (result == 0) {
+        MACE_KILL_POINT("data:file_synced");
         result = env->directory_sync(env->context, "data");
+    }
     if (result != 0) {
         (void)env->file_remove(env->context, name);
         return result;

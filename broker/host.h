@@ -17,6 +17,7 @@
 #include "host_files.h"
 #include "host_io.h"
 #include "host_jobs.h"
+#include "host_stall.h"
 #include "lock.h"
 #include "options.h"
 #include "poller.h"
@@ -34,6 +35,7 @@ struct host {
     struct host_io *io; /* a ring where the kernel allows it */
     struct host_io
         *syncs; /* the thread for what somebody waits for: a write with a sync behind it */
+    struct host_stall stall; /* of both */
     struct host_jobs jobs;
     struct env env;
     uint64_t cache_size;

@@ -38,6 +38,7 @@ host_env_append(void *context, struct env_file *file, uint64_t offset, const voi
     struct host *host = context;
     /* The ring hands every sync to a worker of the kernel, and the write before it to another one. */
     struct host_io *io = sync && size > 0 ? host->syncs : host->io;
+    host_stall_begin(&host->stall, tag, host_clock_ns());
     host_io_append(io, host_file_descriptor(file), offset, from, size, sync, tag);
 }
 
@@ -46,6 +47,7 @@ host_env_read_start(void *context, struct env_file *file, uint64_t offset, void 
                     uint64_t tag)
 {
     struct host *host = context;
+    host_stall_begin(&host->stall, tag, host_clock_ns());
     host_io_read(host->io, host_file_descriptor(file), offset, to, size, tag);
 }
 
@@ -62,6 +64,8 @@ host_env_poll(void *context, struct env_completion *completions, unsigned capaci
     struct host *host = context;
     unsigned count = host_io_poll(host->syncs, completions, capacity);
     count += host_io_poll(host->io, completions + count, capacity - count);
+    for (unsigned i = 0; i < count; i++)
+        host_stall_end(&host->stall, completions[i].tag);
     return count + host_jobs_poll(&host->jobs, completions + count, capacity - count);
 }
 

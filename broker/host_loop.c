@@ -122,6 +122,7 @@ loop_look(struct loop *loop, uint64_t timeout_ns)
     poller_wait(&loop->host->poller, timeout_ns);
     loop->turns = 0;
     now_ns = host_clock_ns();
+    host_stall_look(&loop->host->stall, now_ns);
     server_sweep(&loop->host->server, now_ns);
     loop_check_directory(loop, now_ns);
     loop_check_stop(loop);

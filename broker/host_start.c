@@ -294,6 +294,7 @@ start_report(struct host *host)
     bool uring = strcmp(host->io->backend->name, "io_uring") == 0;
 
     AO_store(&figures->counters.io_uring, uring);
+    host_stall_figures(&host->stall, &figures->counters);
     AO_store(&figures->counters.huge_pages, host->store.huge_bytes > 0);
     events_print(ENV_LOG_INFO,
                  "serves %s: incarnation %llu, cache %llu MiB, I/O by %s, %llu MiB on huge pages",

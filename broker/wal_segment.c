@@ -97,6 +97,7 @@ wal_segment_prepare(const struct env *env, struct wal_segment *segment, uint64_t
         (result = env->file_rename(env->context, made, name)) != 0)
         goto fail;
     remove = name;
+    MACE_KILL_POINT("wal:segment_named");
     if ((result = env->directory_sync(env->context, "wal")) != 0)
         goto fail;
     *segment = wal_segment_ready(env, number, file, size, map);

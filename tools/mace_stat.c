@@ -169,6 +169,9 @@ storage_print(const mace_stat *stat)
     printf("checkpoints %" PRIu64 ", the newest of commit %" PRIu64 "; %" PRIu64
            " log segments used again, %" PRIu64 " removed\n",
            stat->checkpoints, stat->checkpoint_cut, stat->log_recycled, stat->log_removed);
+    printf("disk        %" PRIu64 " requests took longer than a second, %" PRIu64
+           " of them are not answered yet\n",
+           stat->disk_stalls, stat->disk_unanswered);
 }
 
 static void

@@ -11,7 +11,7 @@ db=$work/db
 "$MACE_BUILD_DIR/libmace/mace-example-counter" "$db" 100 >"$work/counter"
 
 "$stat" "$db" >"$work/text"
-for word in broker commits reads cache trees log pages data checkpoints sessions latency p99; do
+for word in broker commits reads cache trees log pages data checkpoints disk sessions latency p99; do
     grep -q "$word" "$work/text" || fail "the report does not speak of $word"
 done
 

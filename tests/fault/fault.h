@@ -18,6 +18,7 @@ enum fault_kind {
     FAULT_MONOTONIC_GAP = 16, /* the monotonic clock is hours ahead, as after a suspend */
     FAULT_NO_SPACE = 32,      /* files cannot grow */
     FAULT_SHORT_READS = 64,   /* reads transfer a part, or are interrupted */
+    FAULT_SLOW = 128, /* reads, writes and syncs of files do not end until this is taken back */
 };
 
 /* Calls of which the n-th fails once. */

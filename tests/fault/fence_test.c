@@ -138,6 +138,43 @@ START_TEST(f07_a_checkpoint_that_outlives_its_broker_holds_the_lock)
 }
 END_TEST
 
+/* The same disk, and nobody is killed: everybody waits until it answers. */
+START_TEST(f22_a_device_that_stands_still_stops_commits_and_nothing_else)
+{
+    static const struct broker_options options = {
+        .arguments = {"--cache", "8M", "--segment-size", "1M"}};
+    struct writer writer = {.flags = MACE_SYNC};
+    struct broker broker, second;
+    struct worker worker;
+
+    AO_store(over, 0);
+    broker_start(&broker, path, &options);
+    mace *db = client_open(path);
+    mace_bucket *bucket = client_bucket(db, "default");
+    worker_start(&worker, writer_run, &writer);
+    channel_expect(worker.channel, 1);
+    uint64_t until = load_commits(board) + COMMITS;
+    wait_for(load_commits(board) >= until);
+    image_freeze(&store);
+    wait_for(client_stat(db).disk_unanswered > 0);
+    ck_assert(locked());
+    broker_launch(&second, path, &options);
+    ck_assert_int_eq(broker_wait(&second), 0);
+    mace_stat stat = client_stat(db);
+    ck_assert_uint_eq(stat.broker_pid, (uint64_t)broker.pid);
+    ck_assert_uint_eq(stat.sessions_ended_dead, 0);
+    image_thaw(&store);
+    until = load_commits(board) + COMMITS;
+    wait_for(load_commits(board) >= until && client_stat(db).disk_unanswered == 0);
+    ck_assert_uint_gt(client_stat(db).disk_stalls, 0);
+    AO_store_release(over, 1);
+    worker_join(&worker);
+    load_check_all(db, bucket, board);
+    mace_close(db);
+    broker_finish(&broker);
+}
+END_TEST
+
 static const char *
 disks_create(void)
 {
@@ -177,6 +214,7 @@ main(void)
         tcase_add_test(cases, f07_a_sync_by_the_ring_that_outlives_its_broker_holds_the_lock);
         tcase_add_test(cases, f07_a_sync_by_a_thread_that_outlives_its_broker_holds_the_lock);
         tcase_add_test(cases, f07_a_checkpoint_that_outlives_its_broker_holds_the_lock);
+        tcase_add_test(cases, f22_a_device_that_stands_still_stops_commits_and_nothing_else);
         suite_add_tcase(suite, cases);
         runner = srunner_create(suite);
         srunner_set_fork_status(runner, CK_NOFORK);

@@ -70,9 +70,23 @@ is_named(int fd)
     return fstat(fd, &status) == 0 && status.st_nlink > 0;
 }
 
+/* The device does not answer. */
+static void
+stand_still(void)
+{
+    const struct timespec pause = {0, 1000000};
+
+    if (!is_on(FAULT_SLOW))
+        return;
+    AO_fetch_and_add1(&control->hits);
+    while (is_on(FAULT_SLOW))
+        syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
 ssize_t
 pread(int fd, void *bytes, size_t size, off_t offset)
 {
+    stand_still();
     if (planned(FAULT_CALL_READ))
         return -1;
     if (is_on(FAULT_SHORT_READS)) {
@@ -106,6 +120,7 @@ unlinkat(int fd, const char *name, int flags)
 ssize_t
 pwrite(int fd, const void *bytes, size_t size, off_t offset)
 {
+    stand_still();
     if (planned(FAULT_CALL_WRITE))
         return -1;
     if (take(FAULT_WRITE_EIO)) {
@@ -125,6 +140,7 @@ pwrite(int fd, const void *bytes, size_t size, off_t offset)
 int
 fdatasync(int fd)
 {
+    stand_still();
     if (planned(FAULT_CALL_SYNC))
         return -1;
     if (take(FAULT_SYNC_EIO)) {

@@ -258,8 +258,9 @@ scene_check(struct scene *scene)
 int
 scene_point_is_startup(const char *point)
 {
-    static const char *const points[] = {"recovery:", "host:lock_taken", "host:listening",
-                                         "host:recovered", "wal:segment_prepared"};
+    static const char *const points[] = {"recovery:",         "host:lock_taken",
+                                         "host:listening",    "host:recovered",
+                                         "wal:segment_named", "wal:segment_prepared"};
 
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
         if (strncmp(point, points[i], strlen(points[i])) == 0)

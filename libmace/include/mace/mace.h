@@ -279,6 +279,9 @@ typedef struct mace_stat {
     uint64_t log_sync_p99_ns;
     uint64_t log_sync_max_ns;
     uint64_t checkpoint_pause_p50_ns, checkpoint_pause_p99_ns, checkpoint_pause_max_ns;
+
+    uint64_t disk_stalls;     /* counter: requests that the disk did not answer for a second */
+    uint64_t disk_unanswered; /* gauge: of them those that are still waited for */
 } mace_stat;
 
 /* Sets `size` and zeroes the rest. */

@@ -60,6 +60,8 @@
     X(doorbells, count, COUNTER, "times the broker was woken by a client")                      \
     X(wakes, count, COUNTER, "waiting threads woken")                                           \
     X(loops, count, COUNTER, "turns of the broker's loop")                                      \
+    X(disk_stalls, count, COUNTER, "requests that the disk did not answer for a second")        \
+    X(disk_unanswered, count, GAUGE, "of them those that are still waited for")                 \
     X(io_uring, flag, GAUGE, "1: io_uring, 0: POSIX calls")                                     \
     X(huge_pages, flag, GAUGE, "1: the store is on huge pages")
 
