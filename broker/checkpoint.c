@@ -36,7 +36,7 @@ checkpoint_create(struct core *core)
     if (checkpoint->snapshots == NULL)
         return MSHM_NO_MEMORY;
     for (unsigned i = 0; i < BATCHES; i++) {
-        checkpoint->batches[i].bytes = aligned_alloc(MSHM_LINE, BATCH_BYTES);
+        checkpoint->batches[i].bytes = aligned_alloc(MSHM_UNIT, BATCH_BYTES);
         if (checkpoint->batches[i].bytes == NULL)
             return MSHM_NO_MEMORY;
     }

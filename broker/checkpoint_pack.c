@@ -90,6 +90,18 @@ batch_ahead(struct batch *batch)
     }
 }
 
+/* Zeros up to where the next batch can begin. */
+static void
+batch_fill_up(struct batch *batch, uint32_t alignment)
+{
+    uint64_t end = batch->offset + batch->size;
+    if (alignment == 0 || batch->size == 0 || end % alignment == 0)
+        return;
+    uint32_t rest = alignment - (uint32_t)(end % alignment);
+    memset(batch->bytes + batch->size, 0, rest);
+    batch->size += rest;
+}
+
 /* Runs on another thread. What cannot be packed for want of room in the buffer is left to the next batch. */
 static int
 batch_pack(void *argument)
@@ -105,13 +117,15 @@ batch_pack(void *argument)
         batch_ahead(batch);
     batch->size = 0;
     batch->packed = 0;
+    const uint32_t alignment = core->options.data_alignment;
+    const uint32_t room = BATCH_BYTES - alignment;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct page_packed *result = &batch->results[i];
         place.offset = batch->offset + batch->size;
         int status = batch->freed[i] ? freed_pack(core, &batch->sources[i], result)
                                      : page_pack(&batch->sources[i], &batch->keep, &place,
                                                  data_read, core->data, batch->bytes + batch->size,
-                                                 BATCH_BYTES - batch->size, result);
+                                                 room - batch->size, result);
         if (status == MSHM_FULL && batch->size > 0)
             break;
         if (status == MSHM_NO_MEMORY || status == MSHM_LIMIT || status == MSHM_IO ||
@@ -122,6 +136,7 @@ batch_pack(void *argument)
             batch->size += result->size;
         batch->packed++;
     }
+    batch_fill_up(batch, alignment);
     return MSHM_OK;
 }
 

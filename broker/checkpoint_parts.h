@@ -49,7 +49,7 @@ enum batch_state { BATCH_FREE, BATCH_PACKING, BATCH_PACKED, BATCH_WRITING };
 struct batch {
     enum batch_state state;
     struct core *core;
-    uint8_t *bytes;  /* BATCH_BYTES, 64-aligned */
+    uint8_t *bytes;  /* BATCH_BYTES, aligned as any disk wants it */
     uint32_t size;   /* packed */
     uint64_t offset; /* where they go in the data file */
     uint32_t file_number;

@@ -21,10 +21,12 @@ struct core_options {
     uint64_t segment_size; /* bytes of a log segment */
     bool log_mapping;      /* level OS through a mapping of the log */
     uint32_t max_sessions;
-    uint64_t broker_pid;             /* of this process, for people who read the store */
-    uint64_t snapshot_max_age_ns;    /* 0 = never by age */
-    uint64_t history_limit;          /* bytes; 0 = a quarter of the cache */
-    uint64_t data_file_size;         /* bytes at which a new data file is begun */
+    uint64_t broker_pid;          /* of this process, for people who read the store */
+    uint64_t snapshot_max_age_ns; /* 0 = never by age */
+    uint64_t history_limit;       /* bytes; 0 = a quarter of the cache */
+    uint64_t data_file_size;      /* bytes at which a new data file is begun */
+    uint32_t
+        data_alignment; /* bytes: what is written to data files ends at multiples; 0: anywhere */
     uint64_t checkpoint_log_bytes;   /* of log since the last cut that make a checkpoint due */
     uint64_t checkpoint_interval_ns; /* the same for time, when there was any commit */
     uint8_t *hints;           /* the hints segment, one byte for each 4 KiB of cache; NULL: none */

@@ -39,7 +39,10 @@ host_env_append(void *context, struct env_file *file, uint64_t offset, const voi
     /* The ring hands every sync to a worker of the kernel, and the write before it to another one. */
     struct host_io *io = sync && size > 0 ? host->syncs : host->io;
     host_stall_begin(&host->stall, tag, host_clock_ns());
-    host_io_append(io, host_file_descriptor(file), offset, from, size, sync, tag);
+    int fd = host_file_direct(file);
+    if (fd < 0 || size == 0 || !host_direct_fits(offset, from, size))
+        fd = host_file_descriptor(file);
+    host_io_append(io, fd, offset, from, size, sync, tag);
 }
 
 static void
@@ -48,6 +51,9 @@ host_env_read_start(void *context, struct env_file *file, uint64_t offset, void 
 {
     struct host *host = context;
     host_stall_begin(&host->stall, tag, host_clock_ns());
+    int direct = host_file_direct(file);
+    if (direct >= 0 && host_io_read_direct(host->io, direct, offset, to, size, tag) == 0)
+        return;
     host_io_read(host->io, host_file_descriptor(file), offset, to, size, tag);
 }
 

@@ -1,5 +1,6 @@
 /* host_files.c - the synchronous file functions of env.h. */
 #include "host_files.h"
+#include "host_direct.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 
 struct env_file {
     int fd;
+    int direct; /* the same file with O_DIRECT; -1: none */
 };
 
 enum { FILES_ZEROS = 256 << 10 };
@@ -42,6 +44,10 @@ files_open(void *context, const char *name, unsigned flags, struct env_file **fi
         free(opened);
         return -error;
     }
+    opened->direct = -1;
+    if (((const struct host_files *)context)->direct && strncmp(name, "data/", 5) == 0)
+        opened->direct =
+            openat(files_directory(context), name, (mode & ~(O_CREAT | O_EXCL)) | O_DIRECT, 0600);
     *file = opened;
     return 0;
 }
@@ -53,6 +59,8 @@ files_close(void *context, struct env_file *file)
     if (file == NULL)
         return;
     close(file->fd);
+    if (file->direct >= 0)
+        close(file->direct);
     free(file);
 }
 
@@ -60,6 +68,12 @@ int
 host_file_descriptor(const struct env_file *file)
 {
     return file->fd;
+}
+
+int
+host_file_direct(const struct env_file *file)
+{
+    return file->direct;
 }
 
 static int64_t
@@ -77,6 +91,8 @@ files_read(void *context, struct env_file *file, uint64_t offset, void *to, size
     size_t done = 0;
 
     (void)context;
+    if (file->direct >= 0)
+        return host_direct_read(file->direct, offset, to, size);
     while (done < size) {
         ssize_t part = pread(file->fd, (char *)to + done, size - done, (off_t)(offset + done));
         if (part < 0 && errno == EINTR)
@@ -94,7 +110,8 @@ static void
 files_ahead(void *context, struct env_file *file, uint64_t offset, uint64_t size)
 {
     (void)context;
-    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+    if (file->direct < 0)
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
 }
 
 /* Starts the writing and waits for nothing. An error stays with the file: the sync that follows reports it. */

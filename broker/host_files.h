@@ -10,10 +10,13 @@
 struct host_files {
     int directory; /* the caller's descriptor */
     bool mappable; /* what directory.h found out about the file system */
+    bool direct;   /* data files are read and written past the page cache */
 };
 
 /* The descriptor under an env_file, for the I/O backends. */
 int host_file_descriptor(const struct env_file *file);
+/* The one with O_DIRECT; -1: the file goes through the page cache. */
+int host_file_direct(const struct env_file *file);
 /* Fills the file and directory functions of the table, all but file_append. */
 void host_files_fill(struct env *env);
 

@@ -30,8 +30,25 @@ host_io_append(struct host_io *io, int fd, uint64_t offset, const void *from, si
 void
 host_io_read(struct host_io *io, int fd, uint64_t offset, void *to, size_t size, uint64_t tag)
 {
+    struct host_read read;
+
+    host_read_init(&read, fd, offset, to, size, tag);
     io->under_way++;
-    io->backend->read(io, fd, offset, to, size, tag);
+    io->backend->read(io, &read);
+}
+
+int
+host_io_read_direct(struct host_io *io, int fd, uint64_t offset, void *to, size_t size,
+                    uint64_t tag)
+{
+    struct host_read read;
+    int error = host_read_init_direct(&read, fd, offset, to, size, tag);
+
+    if (error != 0)
+        return error;
+    io->under_way++;
+    io->backend->read(io, &read);
+    return 0;
 }
 
 void

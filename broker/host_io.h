@@ -13,6 +13,7 @@
 
 #include "env.h"
 #include "host_done.h"
+#include "host_read.h"
 
 struct host_io;
 
@@ -20,7 +21,7 @@ struct host_io_backend {
     const char *name;
     void (*append)(struct host_io *io, int fd, uint64_t offset, const void *from, size_t size,
                    bool sync, uint64_t tag);
-    void (*read)(struct host_io *io, int fd, uint64_t offset, void *to, size_t size, uint64_t tag);
+    void (*read)(struct host_io *io, const struct host_read *read);
     /* Hands what was gathered to the kernel; NULL: nothing is ever gathered. */
     void (*submit)(struct host_io *io);
     unsigned (*poll)(struct host_io *io, struct env_completion *to, unsigned capacity);
@@ -51,6 +52,9 @@ void host_io_append(struct host_io *io, int fd, uint64_t offset, const void *fro
  * host_io_poll, or at host_io_submit, which therefore comes before a sleep. */
 void host_io_read(struct host_io *io, int fd, uint64_t offset, void *to, size_t size, uint64_t tag);
 void host_io_submit(struct host_io *io);
+/* The same past the page cache, through a descriptor with O_DIRECT; -ENOMEM: nothing was started. */
+int host_io_read_direct(struct host_io *io, int fd, uint64_t offset, void *to, size_t size,
+                        uint64_t tag);
 /* As env.poll. Loop thread. */
 unsigned host_io_poll(struct host_io *io, struct env_completion *to, unsigned capacity);
 /* Waits for what is under way and drops its results: nothing refers to the bytes any more. NULL is harmless. */

@@ -174,12 +174,10 @@ posix_append(struct host_io *base, int fd, uint64_t offset, const void *from, si
 }
 
 static void
-posix_read(struct host_io *base, int fd, uint64_t offset, void *to, size_t size, uint64_t tag)
+posix_read(struct host_io *base, const struct host_read *started)
 {
     struct posix_io *io = (struct posix_io *)base;
-    struct host_read read;
-
-    host_read_init(&read, fd, offset, to, size, tag);
+    struct host_read read = *started;
     struct posix_item *item = malloc(sizeof(*item));
     if (host_done_reserve(&io->done, base->under_way) != 0 || item == NULL) {
         free(item);

@@ -9,9 +9,7 @@
 #ifndef HOST_READ_H
 #define HOST_READ_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "host_direct.h"
 
 struct host_read {
     int fd;
@@ -22,6 +20,10 @@ struct host_read {
     bool done;
     unsigned retries; /* of calls that did nothing */
     int64_t result;   /* bytes read so far; once done: those, or -errno */
+    /* Past the page cache: whole blocks are read, and what was wanted of them is copied in the end. */
+    struct host_direct_range range; /* blocks NULL: not so */
+    void *to;
+    size_t wanted;
 };
 
 enum { HOST_READ_MAX_RETRIES = 100 };
@@ -30,6 +32,9 @@ enum { HOST_READ_MAX_RETRIES = 100 };
 
 void host_read_init(struct host_read *read, int fd, uint64_t offset, void *to, size_t size,
                     uint64_t tag);
+/* The same through a descriptor with O_DIRECT: 0 or -ENOMEM. */
+int host_read_init_direct(struct host_read *read, int fd, uint64_t offset, void *to, size_t size,
+                          uint64_t tag);
 /* Bytes of the next call. */
 size_t host_read_chunk(const struct host_read *read);
 /* Tells what the kernel answered: bytes or -errno. */

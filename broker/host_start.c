@@ -11,6 +11,7 @@
 #include "events.h"
 #include "host.h"
 #include "host_clock.h"
+#include "host_direct.h"
 #include "host_memory.h"
 #include "host_status.h"
 #include "kill_point.h"
@@ -127,6 +128,7 @@ start_core(struct host *host, char *why, size_t why_size)
     core.max_sessions = options->max_sessions;
     core.broker_pid = (uint64_t)getpid();
     core.log_mapping = options->log_mapping && host->files.mappable;
+    core.data_alignment = host->files.direct ? HOST_DIRECT_BLOCK : 0;
     core.snapshot_max_age_ns = options->snapshot_max_age_ms * HOST_MILLISECOND_NS;
     if (options->page_size != 0)
         core.page_size = options->page_size;
@@ -260,6 +262,30 @@ start_core_and_recover(struct host *host, char *why, size_t why_size)
     }
 }
 
+/* Not every file system takes O_DIRECT. */
+static int
+start_direct(struct host *host, char *why, size_t why_size)
+{
+    enum options_direct_io wanted = host->options->direct_io;
+
+    if (wanted == OPTIONS_DIRECT_IO_OFF)
+        return MSHM_OK;
+    int error = host_direct_probe(host->directory.fd);
+    host->files.direct = error == 0;
+    if (error == 0)
+        return MSHM_OK;
+    if (wanted == OPTIONS_DIRECT_IO_ON) {
+        snprintf(why, why_size,
+                 "the file system refuses direct I/O (%s), which --direct-io=on wants",
+                 strerror(-error));
+        return MSHM_INVALID;
+    }
+    events_print(ENV_LOG_WARNING,
+                 "the file system refuses direct I/O (%s): data files go through the page cache",
+                 strerror(-error));
+    return MSHM_OK;
+}
+
 /* Completions are taken by core_step; their sources only end the sleep. */
 static void
 start_nothing(struct poller_source *source, uint32_t events)
@@ -295,6 +321,7 @@ start_report(struct host *host)
 
     AO_store(&figures->counters.io_uring, uring);
     host_stall_figures(&host->stall, &figures->counters);
+    AO_store(&figures->counters.direct_io, host->files.direct);
     AO_store(&figures->counters.huge_pages, host->store.huge_bytes > 0);
     events_print(ENV_LOG_INFO,
                  "serves %s: incarnation %llu, cache %llu MiB, I/O by %s, %llu MiB on huge pages",
@@ -308,6 +335,8 @@ host_start_serving(struct host *host, char *why, size_t why_size)
 {
     host_env_fill(host);
     int status = start_listening(host, why, why_size);
+    if (status == MSHM_OK)
+        status = start_direct(host, why, why_size);
     if (status == MSHM_OK)
         status = start_core_and_recover(host, why, why_size);
     if (status == MSHM_OK)

@@ -167,12 +167,12 @@ uring_append(struct host_io *base, int fd, uint64_t offset, const void *from, si
 }
 
 static void
-uring_read(struct host_io *base, int fd, uint64_t offset, void *to, size_t size, uint64_t tag)
+uring_read(struct host_io *base, const struct host_read *read)
 {
     struct uring_io *io = (struct uring_io *)base;
     struct uring_item *item = uring_item_new(io, true);
 
-    host_read_init(&item->read, fd, offset, to, size, tag);
+    item->read = *read;
     uring_start(io, item);
 }
 

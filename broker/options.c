@@ -21,6 +21,7 @@ enum options_key {
     KEY_LOG,
     KEY_NO_URING,
     KEY_HUGE_PAGES,
+    KEY_DIRECT_IO,
     KEY_FOREGROUND,
     KEY_FORCE,
     KEY_VERBOSE,
@@ -40,6 +41,8 @@ static const struct argp_option options_table[] = {
      "Memory for pages (default: a quarter of the memory of the machine or its control group)", 1},
     {"page-size", KEY_PAGE_SIZE, "N", 0, "Target size of a leaf: 4096 to 65536 bytes", 1},
     {"huge-pages", KEY_HUGE_PAGES, "try|on|off", 0, "Huge pages for the cache (default: try)", 1},
+    {"direct-io", KEY_DIRECT_IO, "try|on|off", 0,
+     "Read and write data files past the kernel's page cache (default: off)", 1},
     {"mode", KEY_MODE, "MODE", 0, "Who may attach: permission bits of the socket (default: 0660)",
      2},
     {"allow-uid", KEY_ALLOW_UID, "N", 0, "This user may attach, too; may be repeated", 2},
@@ -230,6 +233,22 @@ options_huge_pages(struct options_parse *parse, const char *text)
 }
 
 static error_t
+options_direct_io(struct options_parse *parse, const char *text)
+{
+    struct options *options = parse->options;
+
+    if (strcmp(text, "try") == 0)
+        options->direct_io = OPTIONS_DIRECT_IO_TRY;
+    else if (strcmp(text, "on") == 0)
+        options->direct_io = OPTIONS_DIRECT_IO_ON;
+    else if (strcmp(text, "off") == 0)
+        options->direct_io = OPTIONS_DIRECT_IO_OFF;
+    else
+        return options_misuse(parse, "--direct-io: '%s' is none of try, on, off", text);
+    return 0;
+}
+
+static error_t
 options_ready_fd(struct options_parse *parse, const char *text)
 {
     uint64_t value = 0;
@@ -318,6 +337,8 @@ options_key(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_HUGE_PAGES:
         return options_huge_pages(parse, text);
+    case KEY_DIRECT_IO:
+        return options_direct_io(parse, text);
     case KEY_READY_FD:
         return options_ready_fd(parse, text);
     case KEY_HELP:

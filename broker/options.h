@@ -11,6 +11,9 @@
 
 enum { OPTIONS_MAX_ALLOWED = 64 };
 
+/* Data files past the page cache: not, where the file system can, or not without. */
+enum options_direct_io { OPTIONS_DIRECT_IO_OFF, OPTIONS_DIRECT_IO_TRY, OPTIONS_DIRECT_IO_ON };
+
 struct options {
     const char *path;    /* the data directory, as given */
     uint64_t cache_size; /* bytes; 0: a quarter of the memory */
@@ -25,6 +28,7 @@ struct options {
     const char *log;               /* NULL: standard error */
     bool uring;
     enum mshm_huge_pages huge_pages;
+    enum options_direct_io direct_io;
     bool foreground;
     bool force;       /* serve a network file system all the same */
     bool create;      /* make directory and database when they are missing */

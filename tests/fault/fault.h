@@ -19,6 +19,7 @@ enum fault_kind {
     FAULT_NO_SPACE = 32,      /* files cannot grow */
     FAULT_SHORT_READS = 64,   /* reads transfer a part, or are interrupted */
     FAULT_SLOW = 128, /* reads, writes and syncs of files do not end until this is taken back */
+    FAULT_NO_DIRECT = 256, /* no file can be opened with O_DIRECT */
 };
 
 /* Calls of which the n-th fails once. */
@@ -38,6 +39,7 @@ struct fault_control {
     AO_t hits;
     AO_t calls, nth, error;
     AO_t counted;
+    AO_t direct_reads, direct_writes; /* counted by the shim: calls on descriptors with O_DIRECT */
 };
 
 /* The control of a broker that broker_start is about to start with fault_options; no fault is on. NULL where a preloaded

@@ -90,7 +90,7 @@ START_TEST(f10_a_cache_larger_than_the_control_group_allows_is_refused_with_both
     ck_assert(broker_log_has(&broker, "a cache of 96 MiB"));
     ck_assert(broker_log_has(&broker, "allows 96 MiB"));
     ck_assert_int_ne(access(path, F_OK), 0); /* and nothing was made */
-    if (sanitized()) /* needs more than it says */
+    if (sanitized())                         /* needs more than it says */
         return;
     broker_start(&broker, path, &fitting);
     broker_finish(&broker);

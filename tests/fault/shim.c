@@ -1,6 +1,7 @@
 /* shim.c - preloaded into a broker: does what the test's control says at each call of I/O or clocks. See fault.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -83,10 +84,18 @@ stand_still(void)
         syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &pause, NULL);
 }
 
+static void
+count_direct(int fd, int reading)
+{
+    if (control != NULL && (fcntl(fd, F_GETFL) & O_DIRECT) != 0)
+        AO_fetch_and_add1(reading ? &control->direct_reads : &control->direct_writes);
+}
+
 ssize_t
 pread(int fd, void *bytes, size_t size, off_t offset)
 {
     stand_still();
+    count_direct(fd, 1);
     if (planned(FAULT_CALL_READ))
         return -1;
     if (is_on(FAULT_SHORT_READS)) {
@@ -97,6 +106,25 @@ pread(int fd, void *bytes, size_t size, off_t offset)
         size = size > 1 ? size / 2 : size;
     }
     return syscall(SYS_pread64, fd, bytes, size, offset);
+}
+
+int
+openat(int directory, const char *name, int flags, ...)
+{
+    mode_t mode = 0;
+
+    if ((flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE) {
+        va_list arguments;
+        va_start(arguments, flags);
+        mode = va_arg(arguments, mode_t);
+        va_end(arguments);
+    }
+    if ((flags & O_DIRECT) != 0 && is_on(FAULT_NO_DIRECT)) {
+        AO_fetch_and_add1(&control->hits);
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, directory, name, flags, mode);
 }
 
 int
@@ -121,6 +149,7 @@ ssize_t
 pwrite(int fd, const void *bytes, size_t size, off_t offset)
 {
     stand_still();
+    count_direct(fd, 0);
     if (planned(FAULT_CALL_WRITE))
         return -1;
     if (take(FAULT_WRITE_EIO)) {

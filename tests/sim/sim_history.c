@@ -26,6 +26,7 @@ options_choose(struct sim_world *world)
     sim_env_set_mapping(world->sim, sim_chance(world, 90));
     options->data_file_size =
         sim_chance(world, 50) ? UINT64_C(65536) << sim_below(world, 4) : UINT64_C(4) << 20;
+    options->data_alignment = world->seed % 4 == 3 ? 4096 : 0;
     options->checkpoint_log_bytes = UINT64_C(16384) << sim_below(world, 7);
     options->checkpoint_interval_ns = UINT64_C(1000000) << sim_below(world, 12);
     world->large = sim_chance(world, 12);               /* much more data than cache */

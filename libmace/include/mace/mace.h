@@ -282,6 +282,7 @@ typedef struct mace_stat {
 
     uint64_t disk_stalls;     /* counter: requests that the disk did not answer for a second */
     uint64_t disk_unanswered; /* gauge: of them those that are still waited for */
+    uint64_t direct_io;       /* gauge: 1: data files are read and written past the page cache */
 } mace_stat;
 
 /* Sets `size` and zeroes the rest. */

@@ -63,6 +63,7 @@
     X(disk_stalls, count, COUNTER, "requests that the disk did not answer for a second")        \
     X(disk_unanswered, count, GAUGE, "of them those that are still waited for")                 \
     X(io_uring, flag, GAUGE, "1: io_uring, 0: POSIX calls")                                     \
+    X(direct_io, flag, GAUGE, "1: data files are read and written past the page cache")         \
     X(huge_pages, flag, GAUGE, "1: the store is on huge pages")
 
 struct mshm_counters {

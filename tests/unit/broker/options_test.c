@@ -49,7 +49,7 @@ START_TEST(every_option_reaches_its_field)
                            "--allow-uid", "1000", "--allow-uid=65534", "--max-sessions", "10",
                            "--idle-exit", "250", "--snapshot-max-age=5000", "/data", "--log",
                            "/tmp/l", "--no-uring", "--huge-pages", "off", "--foreground", "--force",
-                           "--verbose", "--ready-fd", "7"),
+                           "--verbose", "--direct-io=try", "--ready-fd", "7"),
                      OPTIONS_RUN);
     ck_assert_uint_eq(options.cache_size, UINT64_C(2) << 30);
     ck_assert_uint_eq(options.page_size, 16384);
@@ -64,6 +64,7 @@ START_TEST(every_option_reaches_its_field)
     ck_assert_str_eq(options.log, "/tmp/l");
     ck_assert(!options.uring && options.foreground && options.force && options.verbose);
     ck_assert_int_eq(options.huge_pages, MSHM_HUGE_PAGES_OFF);
+    ck_assert_int_eq(options.direct_io, OPTIONS_DIRECT_IO_TRY);
     ck_assert_int_eq(options.ready_fd, 7);
 }
 END_TEST
