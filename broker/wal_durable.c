@@ -10,6 +10,8 @@
 #include "wal_lineage.h"
 #include "wal_segment.h"
 
+enum { REWRITE_BYTES = 1024 * 1024 /* at once */ };
+
 int
 wal_make_durable(const struct env *env, uint64_t first_segment, uint64_t last_segment)
 {
@@ -46,14 +48,17 @@ rewrite_range(const struct env *env, uint64_t number, uint64_t from, uint64_t to
         result = env->file_size(env->context, file);
         to = result > 0 ? (uint64_t)result : from;
     }
-    uint64_t size = to > from ? to - from : 0;
-    void *bytes = size > 0 ? malloc(size) : NULL;
-    if (result >= 0 && size > 0 && bytes == NULL)
+    void *bytes = malloc(REWRITE_BYTES);
+    if (result >= 0 && bytes == NULL)
         result = -ENOMEM;
-    if (result >= 0 && size > 0) {
-        result = env->file_read(env->context, file, from, bytes, size);
-        if (result > 0)
-            result = env->file_write(env->context, file, from, bytes, (size_t)result);
+    while (result >= 0 && from < to) {
+        uint64_t piece = to - from < REWRITE_BYTES ? to - from : REWRITE_BYTES;
+        result = env->file_read(env->context, file, from, bytes, piece);
+        if (result <= 0)
+            break;
+        from += (uint64_t)result;
+        result =
+            env->file_write(env->context, file, from - (uint64_t)result, bytes, (size_t)result);
     }
     free(bytes);
     env->file_close(env->context, file);

@@ -8,6 +8,7 @@
 
 #include "env_status.h"
 #include "wal_segment.h"
+#include "wal_window.h"
 
 struct scan {
     const struct env *env;
@@ -139,15 +140,19 @@ load_all(const struct scan *scan)
 static int
 check_damaged(const struct scan *scan, const struct wal_found *found)
 {
-    uint8_t *bytes = NULL;
-    uint64_t capacity = 0, have = 0;
+    struct wal_window window = {0};
     struct wal_found whole = *found;
     whole.header.segment_size = found->file_size;
-    int status = wal_segment_load(scan->env, &whole, &bytes, &capacity, &have);
-    if (status == MSHM_OK && have > WAL_RECORDS_AT &&
-        !all_zero(bytes + WAL_RECORDS_AT, have - WAL_RECORDS_AT))
-        status = MSHM_CORRUPT;
-    free(bytes);
+    int status = wal_window_open(&window, scan->env, &whole);
+    uint64_t at = WAL_RECORDS_AT, available = 1;
+    while (status == MSHM_OK && at < window.end) {
+        const uint8_t *bytes;
+        status = wal_window_take(&window, at, 1, &bytes, &available);
+        if (status == MSHM_OK && !all_zero(bytes, available))
+            status = MSHM_CORRUPT;
+        at += available;
+    }
+    wal_window_fini(&window);
     if (status != MSHM_OK)
         return refuse(scan, status, found->number, "offset 0: damaged header before records");
     return MSHM_OK;

@@ -16,6 +16,7 @@
 #include "mshm/status.h"
 #include "wal_lineage.h"
 #include "wal_segment.h"
+#include "wal_window.h"
 
 struct walk {
     const struct env *env;
@@ -26,9 +27,8 @@ struct walk {
     char *why;
     size_t why_size;
 
-    uint8_t *bytes; /* the segment at hand */
-    uint64_t capacity, have;
-    struct wal_position at; /* behind the newest good record */
+    struct wal_window window; /* onto the segment at hand */
+    struct wal_position at;   /* behind the newest good record */
     struct wal_position proof;
     uint64_t timestamp, records, records_size;
     uint32_t chain;
@@ -113,44 +113,83 @@ chained(const struct walk *walk, const struct wal_record *record)
            record->timestamp == walk->timestamp + (mark ? 0 : 1);
 }
 
-/* Takes the good records of the loaded segment up to `limit`; walk->at is behind the last of them. */
+/* The record at `offset` of the segment at hand, whole and valid, as far as it ends at or before `limit`; NULL: there is none.
+ * continues: only one that continues the walk is looked at, so that nothing else decides how much is read. */
+static int
+record_take(struct walk *walk, const struct wal_segment_header *header, uint64_t offset,
+            uint64_t limit, bool continues, const struct wal_record **found)
+{
+    const uint8_t *bytes;
+    uint64_t available;
+    const struct wal_record *record;
+    *found = NULL;
+    int status =
+        wal_window_take(&walk->window, offset, sizeof(struct wal_record), &bytes, &available);
+    if (status != MSHM_OK || available < sizeof *record || limit - offset < sizeof *record)
+        return status;
+    record = (const struct wal_record *)(const void *)bytes;
+    uint64_t size = record->size;
+    if (record->magic != WAL_RECORD_MAGIC || (continues && !chained(walk, record)) ||
+        size > limit - offset)
+        return MSHM_OK;
+    status = wal_window_take(&walk->window, offset, size, &bytes, &available);
+    if (status != MSHM_OK)
+        return status;
+    if (wal_record_check(header, offset, bytes, available < size ? available : size) != 0)
+        *found = (const struct wal_record *)(const void *)bytes;
+    return MSHM_OK;
+}
+
+/* Takes the good records of the segment at hand up to `limit`; walk->at is behind the last of them. */
 static int
 walk_records(struct walk *walk, const struct wal_segment_header *header, uint64_t limit)
 {
-    if (limit > walk->have)
-        limit = walk->have;
     while (walk->at.offset < limit) {
-        uint64_t offset = walk->at.offset;
-        const struct wal_record *record = (const struct wal_record *)(walk->bytes + offset);
-        uint32_t size = wal_record_check(header, offset, record, limit - offset);
-        if (size == 0 || !chained(walk, record))
+        const struct wal_record *record;
+        int status = record_take(walk, header, walk->at.offset, limit, true, &record);
+        if (status != MSHM_OK)
+            return refuse(walk, status, walk->at, "cannot be read");
+        if (record == NULL)
             return MSHM_OK;
-        int status = take_record(walk, header, record);
+        uint64_t timestamp = record->timestamp, size = record->size;
+        uint32_t crc = record->crc;
+        status = take_record(walk, header, record);
         if (status != MSHM_OK)
             return status;
-        walk->timestamp = record->timestamp;
-        walk->chain = record->crc;
+        walk->timestamp = timestamp;
+        walk->chain = crc;
         walk->at.offset += size;
         walk->records_size += size;
     }
     return MSHM_OK;
 }
 
-/* Does a valid record at or behind `from` of the loaded segment prove that `at` had been durable? What is left of the
+/* Does a valid record at or behind `from` of the segment at hand prove that `at` had been durable? What is left of the
  * segment that was recycled into this one proves nothing: its checksums are seeded otherwise. */
-static bool
-loaded_proves(const struct walk *walk, const struct wal_segment_header *header, uint64_t from)
+static int
+segment_proves(struct walk *walk, const struct wal_segment_header *header, uint64_t from,
+               bool *proved)
 {
-    for (uint64_t offset = from; offset < walk->have; offset += WAL_ALIGNMENT) {
-        const struct wal_record *record = (const struct wal_record *)(walk->bytes + offset);
-        if (walk->have - offset < sizeof *record || record->magic != WAL_RECORD_MAGIC)
+    for (uint64_t offset = from; offset < walk->window.end; offset += WAL_ALIGNMENT) {
+        const uint8_t *bytes;
+        uint64_t available;
+        int status =
+            wal_window_take(&walk->window, offset, sizeof(struct wal_record), &bytes, &available);
+        if (status != MSHM_OK)
+            return status;
+        const struct wal_record *record = (const struct wal_record *)(const void *)bytes;
+        if (available < sizeof *record || record->magic != WAL_RECORD_MAGIC)
             continue;
         struct wal_position proof = {record->durable_segment, record->durable_offset};
-        if (wal_position_before(walk->at, proof) &&
-            wal_record_check(header, offset, record, walk->have - offset) != 0)
-            return true;
+        if (!wal_position_before(walk->at, proof))
+            continue;
+        status = record_take(walk, header, offset, walk->window.end, false, &record);
+        if (status != MSHM_OK || record != NULL) {
+            *proved = record != NULL;
+            return status;
+        }
     }
-    return false;
+    return MSHM_OK;
 }
 
 /* The walk stopped at walk->at in segment `index` of the line: legally? */
@@ -158,18 +197,21 @@ static int
 decide_end(struct walk *walk, uint32_t index)
 {
     const struct wal_lineage *lineage = &walk->lineage;
-    bool proved = loaded_proves(walk, &lineage->line[index]->header, walk->at.offset);
-    for (uint32_t i = index + 1; i < lineage->line_count && !proved; i++) {
-        const struct wal_found *found = lineage->line[i];
+    const struct wal_found *found = lineage->line[index];
+    bool proved = false;
+    int status = segment_proves(walk, &found->header, walk->at.offset, &proved);
+    for (uint32_t i = index + 1; i < lineage->line_count && !proved && status == MSHM_OK; i++) {
+        found = lineage->line[i];
         if (found->header.first_of_incarnation) {
             proved = true;
             break;
         }
-        int status = wal_segment_load(walk->env, found, &walk->bytes, &walk->capacity, &walk->have);
-        if (status != MSHM_OK)
-            return refuse(walk, status, (struct wal_position){found->number, 0}, "cannot be read");
-        proved = loaded_proves(walk, &found->header, WAL_RECORDS_AT);
+        status = wal_window_open(&walk->window, walk->env, found);
+        if (status == MSHM_OK)
+            status = segment_proves(walk, &found->header, WAL_RECORDS_AT, &proved);
     }
+    if (status != MSHM_OK)
+        return refuse(walk, status, (struct wal_position){found->number, 0}, "cannot be read");
     if (proved)
         return refuse(walk, MSHM_CORRUPT, walk->at,
                       "a damaged record, and a later one proves that it had been durable");
@@ -197,7 +239,7 @@ walk_segment(struct walk *walk, uint32_t index, bool *ended)
     walk->at = segment_begin(walk, index);
     if (found->header.first_of_incarnation)
         walk->proof = (struct wal_position){found->number, WAL_RECORDS_AT};
-    int status = wal_segment_load(walk->env, found, &walk->bytes, &walk->capacity, &walk->have);
+    int status = wal_window_open(&walk->window, walk->env, found);
     if (status != MSHM_OK)
         return refuse(walk, status, walk->at, "cannot be read");
     status = walk_records(walk, &found->header, limit);
@@ -244,25 +286,32 @@ report_end(const struct walk *walk, uint32_t index, struct wal_end *end)
 /* Does the body of a segment, from an offset on, continue the log with records of which one says that a part of them had
  * been durable? Without the header, and so without its salt, checksums cannot be verified; but nobody knows the
  * checksum of the newest record who could have put the like here, and what was recycled is older. */
-static bool
-body_proves(const struct walk *walk, uint64_t number, uint64_t begin)
+static int
+body_proves(struct walk *walk, uint64_t number, uint64_t begin, bool *proved)
 {
     uint32_t chain = walk->chain;
     uint64_t timestamp = walk->timestamp, at = begin;
-    while (at < walk->have && walk->have - at >= sizeof(struct wal_record)) {
-        const struct wal_record *record = (const struct wal_record *)(walk->bytes + at);
+    while (at < walk->window.end) {
+        const uint8_t *bytes;
+        uint64_t available;
+        int status =
+            wal_window_take(&walk->window, at, sizeof(struct wal_record), &bytes, &available);
+        const struct wal_record *record = (const struct wal_record *)(const void *)bytes;
+        if (status != MSHM_OK || available < sizeof *record)
+            return status;
         bool mark = (record->op_count_flags & WAL_FLAG_MARK) != 0;
         if (record->magic != WAL_RECORD_MAGIC || record->previous_crc != chain ||
             record->timestamp != timestamp + (mark ? 0 : 1) || record->size < sizeof *record ||
-            record->size % WAL_ALIGNMENT != 0 || record->size > walk->have - at)
-            return false;
-        if (record->durable_segment == number && record->durable_offset > begin)
-            return true;
+            record->size % WAL_ALIGNMENT != 0 || record->size > walk->window.end - at)
+            return MSHM_OK;
+        *proved = record->durable_segment == number && record->durable_offset > begin;
+        if (*proved)
+            return MSHM_OK;
         chain = record->crc;
         timestamp = record->timestamp;
         at += record->size;
     }
-    return false;
+    return MSHM_OK;
 }
 
 /* The log ends at walk->at. A segment with zeros for a header is one that was never used, or whose header was never
@@ -273,16 +322,18 @@ check_headless(struct walk *walk)
     const struct wal_lineage *lineage = &walk->lineage;
     for (uint32_t i = 0; i < lineage->found_count; i++) {
         struct wal_found headless = lineage->found[i];
-        bool holds = at_cut(walk, walk->at) && headless.number == walk->at.segment;
+        bool holds = at_cut(walk, walk->at) && headless.number == walk->at.segment, proved = false;
         if (headless.state != WAL_SEGMENT_EMPTY || headless.number < walk->at.segment)
             continue;
         headless.header.segment_size = headless.file_size;
-        int status =
-            wal_segment_load(walk->env, &headless, &walk->bytes, &walk->capacity, &walk->have);
+        int status = wal_window_open(&walk->window, walk->env, &headless);
+        if (status == MSHM_OK)
+            status = body_proves(walk, headless.number, holds ? walk->at.offset : WAL_RECORDS_AT,
+                                 &proved);
         struct wal_position place = {headless.number, 0};
         if (status != MSHM_OK)
             return refuse(walk, status, place, "cannot be read");
-        if (body_proves(walk, headless.number, holds ? walk->at.offset : WAL_RECORDS_AT))
+        if (proved)
             return refuse(walk, MSHM_CORRUPT, place,
                           "no header, but a record says that it had been durable");
     }
@@ -341,6 +392,6 @@ wal_read(const struct env *env, const uint8_t database_id[16], uint64_t first_se
     *end = found;
 out:
     wal_lineage_fini(&walk.lineage);
-    free(walk.bytes);
+    wal_window_fini(&walk.window);
     return status;
 }

@@ -236,6 +236,45 @@ START_TEST(memory_stays_within_the_stated_bound_with_a_database_of_four_caches)
 }
 END_TEST
 
+/* A few pages are overwritten until the log has a segment of its largest size: a start reads all of it. */
+START_TEST(log_of_many_caches_is_replayed_within_the_bound)
+{
+    enum { HOT = 300, SEGMENT = 64 << 20 };
+    static const struct broker_options long_log = {
+        .arguments = {"--cache", CACHE, "--segment-size", "64M", "--checkpoint-log", "1G",
+                      "--checkpoint-interval", "3600000"}};
+    struct memory memory;
+    mace_txn *txn;
+
+    mace_close(db);
+    broker_finish(&broker);
+    broker_start(&broker, path, &long_log);
+    db = client_open(path);
+    bucket = client_bucket(db, "default");
+    uint64_t checkpoints = client_stat(db).checkpoints;
+    for (uint64_t turn = 0; client_stat(db).log_bytes < 2 * SEGMENT; turn++) {
+        ck_assert_int_eq(mace_begin(db, MACE_OS, &txn), MACE_OK);
+        for (unsigned i = 0; i < HOT / 10; i++)
+            put_in(txn, (turn * HOT / 10 + i) % HOT, turn);
+        ck_assert_int_eq(mace_commit(txn), MACE_OK);
+    }
+    ck_assert_uint_eq(client_stat(db).checkpoints, checkpoints);
+    mace_close(db);
+    broker_kill(&broker);
+    broker_start(&broker, path, &long_log);
+    ck_assert(memory_look(broker.pid, &memory));
+    db = client_open(path);
+    bucket = client_bucket(db, "default");
+    ck_assert_uint_gt(client_stat(db).replayed, 2 * SEGMENT / (HOT / 10 * (VALUE + 100)) - 1);
+    printf("a recovery of %d MiB of log: at most %.1f MiB, %.1f of them mapped files\n",
+           2 * SEGMENT >> 20, (double)memory.peak / 1048576, (double)memory.files / 1048576);
+    /* Whole segments in memory would take all of the overhead; the cache is full of pages at other times. */
+    ck_assert_uint_le(memory.peak - memory.files, CACHE_BYTES + OVERHEAD / 4);
+    for (uint64_t number = 0; number < HOT; number++)
+        get(number);
+}
+END_TEST
+
 /* Stands inside a read bracket; what it has found when it goes on is told. */
 static void
 bracket_run(int channel, void *argument)
@@ -354,6 +393,7 @@ main(void)
     tcase_add_checked_fixture(cases, setup, teardown);
     tcase_set_timeout(cases, 0);
     tcase_add_test(cases, memory_stays_within_the_stated_bound_with_a_database_of_four_caches);
+    tcase_add_test(cases, log_of_many_caches_is_replayed_within_the_bound);
     tcase_add_test(cases, p6_readers_that_stand_still_do_not_make_it_grow);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

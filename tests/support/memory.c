@@ -44,7 +44,8 @@ memory_look(pid_t pid, struct memory *memory)
     struct stat stat;
 
     *memory = (struct memory){.anonymous = status_field(pid, "RssAnon"),
-                              .files = status_field(pid, "RssFile")};
+                              .files = status_field(pid, "RssFile"),
+                              .peak = status_field(pid, "VmHWM")};
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
     DIR *directory = opendir(path);
     if (directory == NULL || memory->anonymous == 0)

@@ -11,6 +11,7 @@ struct memory {
         store; /* what the store and the hints have in memory, whoever has touched it: blocks of the memfd */
     uint64_t sessions; /* the same of all sessions' segments */
     uint64_t files;    /* RssFile: programs, libraries and mapped log segments */
+    uint64_t peak;     /* VmHWM: most that it ever had in memory, of all kinds together */
 };
 
 /* 1, or 0 when the process cannot be looked at (it is gone, or somebody else's). */
