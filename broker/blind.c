@@ -229,6 +229,17 @@ blind_destroy(struct blind *blind)
 
 /* --- writing --- */
 
+/* The page's slot in the new table, for a write. */
+static struct slot *
+slot_gather(struct generation *generation, mshm_pid pid)
+{
+    const struct slot *former = table_find(&generation->former, pid);
+    struct slot *slot = slot_insert(generation, pid);
+    if (slot->head == NULL && former != NULL && former->head != NULL)
+        *slot = *former;
+    return slot;
+}
+
 int
 blind_reserve(struct blind *blind, uint32_t count, uint64_t bytes)
 {
@@ -246,10 +257,7 @@ blind_put(struct blind *blind, mshm_pid pid, const struct mshm_version *version)
 {
     struct generation *generation = &blind->gathering;
     former_move(generation, TABLE_MOVES);
-    const struct slot *former = table_find(&generation->former, pid);
-    struct slot *slot = slot_insert(generation, pid);
-    if (slot->head == NULL && former != NULL && former->head != NULL)
-        *slot = *former;
+    struct slot *slot = slot_gather(generation, pid);
     uint32_t bytes = version->key_size + version->value_size;
     struct blind_entry *entry =
         entry_add(generation, mshm_align_up(sizeof(*entry) + bytes, sizeof(void *)));
@@ -267,6 +275,27 @@ blind_put(struct blind *blind, mshm_pid pid, const struct mshm_version *version)
     generation->pages += slot->head == NULL;
     slot->head = entry;
     slot->size += bytes;
+}
+
+/* Copies an entry without its link to the one before it. */
+static struct blind_entry *
+entry_copy(struct generation *generation, const struct blind_entry *entry)
+{
+    uint64_t size = sizeof(*entry) + entry->key_size + entry->value_size;
+    struct blind_entry *copy = entry_add(generation, mshm_align_up(size, sizeof(void *)));
+    memcpy(copy, entry, size);
+    copy->older_distance = 0;
+    return copy;
+}
+
+/* The oldest write of a list. Of the gathering generation, so that no job reads it, and its link may be set. */
+static struct blind_entry *
+oldest_gathered(const struct slot *slot)
+{
+    const struct blind_entry *entry = slot->head, *older;
+    while ((older = blind_entry_older(entry)) != NULL)
+        entry = older;
+    return (struct blind_entry *)(uintptr_t)entry;
 }
 
 /* --- looking --- */
@@ -349,6 +378,29 @@ blind_each_sealed(const struct blind *blind,
 void
 blind_settle(struct blind *blind, mshm_pid pid)
 {
+    list_forget(&blind->sealed, pid);
+}
+
+void
+blind_carry(struct blind *blind, mshm_pid pid)
+{
+    struct generation *generation = &blind->gathering;
+    const struct slot *sealed = slot_find(&blind->sealed, pid);
+    if (sealed == NULL || sealed->head == NULL)
+        return;
+    struct slot *slot = slot_gather(generation, pid);
+    struct blind_entry *above = slot->head != NULL ? oldest_gathered(slot) : NULL;
+    generation->pages += slot->head == NULL;
+    slot->size += sealed->size;
+    for (const struct blind_entry *entry = sealed->head; entry != NULL;
+         entry = blind_entry_older(entry)) {
+        struct blind_entry *copy = entry_copy(generation, entry);
+        if (above == NULL)
+            slot->head = copy;
+        else
+            above->older_distance = blind_entry_distance(above, copy);
+        above = copy;
+    }
     list_forget(&blind->sealed, pid);
 }
 

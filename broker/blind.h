@@ -41,6 +41,9 @@ void blind_each_sealed(const struct blind *blind,
 /* The sealed writes of this page are in the record that counts now: its sealed list is empty from here on, because a
  * page that is read in must not get them twice. */
 void blind_settle(struct blind *blind, mshm_pid pid);
+/* The sealed writes of this page could not be put into a record: they go under what was gathered since, older than all of
+ * it, and are sealed no more. Room for them was reserved. */
+void blind_carry(struct blind *blind, mshm_pid pid);
 /* Drops the sealed generation: its writes are on disk and the pages' words lead there. */
 void blind_release(struct blind *blind);
 /* Bytes of frames held, both generations; pages with gathered writes. */

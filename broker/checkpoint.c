@@ -20,6 +20,9 @@ enum {
     RETRY_NS = 200 * 1000 * 1000, /* between two tries while the disk is full */
     DIRTY_SHARE = 4,              /* a checkpoint is due when this part of the cache is dirty */
     PRESSED_SHARE = 2,            /* commits wait when this part is dirty, sealed or kept */
+    STRAYS_SHARE = 16, /* writes of pages that cannot be read may take this part of the cache, */
+    STRAYS_MOST =
+        8 << 20, /* and no more bytes than this: the manifest brings them with each edit */
     BLIND_PAGES =
         1 << 19, /* pages with blind writes that make one due: their table is private memory */
 };
@@ -40,7 +43,8 @@ checkpoint_create(struct core *core)
         if (checkpoint->batches[i].bytes == NULL)
             return MSHM_NO_MEMORY;
     }
-    return MSHM_OK;
+    uint64_t share = core->geometry.frames_size / STRAYS_SHARE;
+    return strays_init(&checkpoint->strays, share < STRAYS_MOST ? share : STRAYS_MOST);
 }
 
 void
@@ -51,6 +55,7 @@ checkpoint_destroy(struct checkpoint *checkpoint)
     for (unsigned i = 0; i < BATCHES; i++)
         free(checkpoint->batches[i].bytes);
     edit_fini(checkpoint);
+    strays_fini(&checkpoint->strays);
     free(checkpoint->snapshots);
     free(checkpoint->catalogue);
     free(checkpoint->outcomes);
@@ -93,13 +98,16 @@ log_bytes(const struct core *core)
 }
 
 /* Pages are split, merged and given back without a commit, too. They cannot leave memory before they were written, and
- * without them commits may have to wait: so then a checkpoint is made whose cut is the one before it once more. */
+ * without them commits may have to wait: so then a checkpoint is made whose cut is the one before it once more. Without a
+ * commit, blind writes are those of pages that could not be read: they are safe, and wait until there is more to do, or
+ * somebody asks. */
 static bool
-checkpoint_dirty(const struct core *core)
+checkpoint_dirty(const struct core *core, bool asked)
 {
     struct pages_figures figures;
     pages_figures(core->pages, &figures);
-    return core->applied > core->manifest.cut.timestamp || figures.changed_pages > 0;
+    return core->applied > core->manifest.cut.timestamp ||
+           figures.changed_pages > (asked ? 0 : figures.blind_pages);
 }
 
 /* Nanoseconds until the time alone is reason enough for one. */
@@ -117,7 +125,7 @@ checkpoint_due(struct core *core)
     struct checkpoint *checkpoint = core->checkpoint;
     if (checkpoint->requested > checkpoint->sealed)
         return true;
-    if (!checkpoint_dirty(core))
+    if (!checkpoint_dirty(core, false))
         return false;
     return dirty_bytes(core) > core->geometry.frames_size / DIRTY_SHARE ||
            blind_pages(pages_blind(core->pages)) > BLIND_PAGES ||
@@ -128,7 +136,8 @@ uint64_t
 checkpoint_request(struct core *core)
 {
     struct checkpoint *checkpoint = core->checkpoint;
-    if (!checkpoint_dirty(core) && checkpoint->stage == CHECKPOINT_IDLE && !checkpoint->working)
+    if (!checkpoint_dirty(core, true) && checkpoint->stage == CHECKPOINT_IDLE &&
+        !checkpoint->working)
         return checkpoint->done;
     if (checkpoint->requested <= checkpoint->sealed)
         checkpoint->requested = checkpoint->sealed + 1;
@@ -154,18 +163,30 @@ checkpoint_stuck(const struct checkpoint *checkpoint)
 }
 
 int
+checkpoint_hindrance(const struct checkpoint *checkpoint)
+{
+    return checkpoint->hindrance == MSHM_IO ? MSHM_IO : MSHM_FULL;
+}
+
+int
 checkpoint_hindered(struct core *core, int64_t error, const char *what)
+{
+    if (error != MSHM_FULL && error != MSHM_NO_MEMORY && error != MSHM_LIMIT)
+        return MSHM_IO;
+    return checkpoint_wait(core, (int)error, what);
+}
+
+int
+checkpoint_wait(struct core *core, int status, const char *what)
 {
     struct checkpoint *checkpoint = core->checkpoint;
     char line[160];
-    if (error != MSHM_FULL && error != MSHM_NO_MEMORY && error != MSHM_LIMIT)
-        return MSHM_IO;
     snprintf(line, sizeof line, "checkpoint: %s: %s; it is tried again", what,
-             mshm_strerror((int)error));
+             mshm_strerror(status));
     if (!checkpoint->stuck)
         core->env->log(core->env->context, ENV_LOG_WARNING, line);
     checkpoint->stuck = true;
-    checkpoint->hindrance = (int)error;
+    checkpoint->hindrance = status;
     checkpoint->hindrances++;
     checkpoint->retry_ns = core->now_ns + RETRY_NS;
     return MSHM_OK;
@@ -222,6 +243,7 @@ checkpoint_seal(struct core *core)
     if (status != MSHM_OK)
         return checkpoint_hindered(core, status, "what is to be written cannot be listed");
     keep_copy(core);
+    strays_begin(&checkpoint->strays);
     checkpoint->cut = cut_now(core);
     checkpoint->count = pages_sealed_count(core->pages);
     checkpoint->next = checkpoint->gather_next = 0;
@@ -364,7 +386,7 @@ checkpoint_turn(struct core *core, bool *moved, uint64_t *due_ns)
         *moved = true;
         mshm_histogram_add(&core->figures->checkpoint_pause,
                            core->env->clock_ns(core->env->context) - begin_ns);
-    } else if (checkpoint->stage == CHECKPOINT_IDLE && checkpoint_dirty(core)) {
+    } else if (checkpoint->stage == CHECKPOINT_IDLE && checkpoint_dirty(core, false)) {
         uint64_t left = interval_left(core);
         *due_ns = left < *due_ns ? left : *due_ns;
     }

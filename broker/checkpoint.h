@@ -25,8 +25,13 @@ void checkpoint_close(struct core *core);
 uint64_t checkpoint_request(struct core *core);
 uint64_t checkpoint_done(const struct checkpoint *checkpoint);
 bool checkpoint_idle(const struct checkpoint *checkpoint);
-/* It waits for room on the disk (or for memory): what needs it to go on may be refused as FULL. */
+/* It waits for room on the disk (or for memory, or for pages that cannot be read): what needs it to go on may be refused
+ * with the status that checkpoint_hindrance says, MSHM_FULL or MSHM_IO. */
 bool checkpoint_stuck(const struct checkpoint *checkpoint);
+int checkpoint_hindrance(const struct checkpoint *checkpoint);
+/* What the manifest has of pages that could not be read, before replay: their writes wait again. Statuses as
+ * pages_restore_stray. */
+int checkpoint_restore(struct core *core, const void *strays, uint64_t size);
 
 /* At a batch boundary: begins one when it is due, and goes on with the one under way. *moved is set when something was
  * done, *due_ns lowered to when to come back. MSHM_OK or MSHM_IO (poison). */
@@ -37,7 +42,7 @@ int checkpoint_complete(struct core *core, const struct env_completion *completi
 /* Where recovery has come to in the log, for checkpoints made on the way. */
 void checkpoint_replayed(struct checkpoint *checkpoint, const struct manifest_cut *cut);
 /* Makes one and waits for it: recovery. MSHM_OK, MSHM_IO; what hindered it, without a second try: MSHM_FULL (the disk),
- * MSHM_NO_MEMORY, MSHM_LIMIT. */
+ * MSHM_NO_MEMORY, MSHM_LIMIT, MSHM_IO. */
 int checkpoint_run(struct core *core);
 
 /* Dirty memory beyond which commits wait for the checkpoint. */

@@ -82,6 +82,8 @@ edit_fill(struct core *core)
         .catalogue_size = checkpoint->catalogue_size,
         .outcomes = checkpoint->outcomes,
         .outcomes_size = checkpoint->outcomes_size,
+        .strays = checkpoint->strays.bytes,
+        .strays_size = checkpoint->strays.size,
     };
     if (checkpoint->cut.position.segment > checkpoint->edit.first_segment)
         checkpoint->edit.first_segment = checkpoint->cut.position.segment;
@@ -251,6 +253,7 @@ edit_counts(struct core *core)
     manifest_appended(&core->manifest, &checkpoint->edit, checkpoint->bytes,
                       checkpoint->bytes_size);
     edit_free(checkpoint);
+    strays_settle(core);
     checkpoint->stage = CHECKPOINT_PUBLISH;
     manifest_mark_bytes(&core->manifest, checkpoint->mark);
     checkpoint->working = true;

@@ -16,44 +16,6 @@
 
 /* --- the job --- */
 
-/* The addresses below the newest record, as that record says them once it has been checked. */
-static int
-older_read(struct core *core, const struct page_source *source, data_location *older)
-{
-    const char *why;
-    uint32_t size = data_location_size(source->location);
-    void *record = aligned_alloc(DATA_UNIT, size);
-    if (record == NULL)
-        return MSHM_NO_MEMORY;
-    int status = data_read(core->data, source->location, 0, record, size);
-    if (status == MSHM_OK)
-        status = page_record_check(record, size, source->location, core->manifest.database_id,
-                                   source->pid, &why);
-    if (status == MSHM_OK)
-        page_record_older(record, older);
-    free(record);
-    return status;
-}
-
-/* The whole chain of a page that is no more: all of it is garbage. */
-static int
-freed_pack(struct core *core, const struct page_source *source, struct page_packed *result)
-{
-    unsigned count = data_location_older(source->location);
-    *result = (struct page_packed){0};
-    if (source->location == 0)
-        return MSHM_OK;
-    result->dead[result->dead_count++] = source->location;
-    int status = MSHM_OK;
-    if (count > 0 && source->older == NULL)
-        status = older_read(core, source, result->dead + 1);
-    else if (count > 0)
-        memcpy(result->dead + 1, source->older, count * sizeof(data_location));
-    if (status == MSHM_OK)
-        result->dead_count += count;
-    return status;
-}
-
 /* Whether packing this page begins with its newest record; whether it takes the rest of the chain, too. */
 static bool
 reads_newest(const struct page_source *source)
@@ -102,7 +64,9 @@ batch_fill_up(struct batch *batch, uint32_t alignment)
     batch->size += rest;
 }
 
-/* Runs on another thread. What cannot be packed for want of room in the buffer is left to the next batch. */
+/* Runs on another thread. What cannot be packed for want of room in the buffer is left to the next batch; a page that is not
+ * in memory and cannot be read has its own status. A frame that cannot be packed is this broker's mistake, and its bytes
+ * are nowhere else. */
 static int
 batch_pack(void *argument)
 {
@@ -121,15 +85,15 @@ batch_pack(void *argument)
     const uint32_t room = BATCH_BYTES - alignment;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct page_packed *result = &batch->results[i];
+        page_read *read = batch->sources[i].frame != NULL ? read_twice : data_read;
         place.offset = batch->offset + batch->size;
-        int status = batch->freed[i] ? freed_pack(core, &batch->sources[i], result)
-                                     : page_pack(&batch->sources[i], &batch->keep, &place,
-                                                 data_read, core->data, batch->bytes + batch->size,
-                                                 room - batch->size, result);
+        int status = batch->freed[i]
+                         ? freed_pack(core, &batch->sources[i], result)
+                         : page_pack(&batch->sources[i], &batch->keep, &place, read, core->data,
+                                     batch->bytes + batch->size, room - batch->size, result);
         if (status == MSHM_FULL && batch->size > 0)
             break;
-        if (status == MSHM_NO_MEMORY || status == MSHM_LIMIT || status == MSHM_IO ||
-            status == MSHM_FULL)
+        if (status != MSHM_OK && (batch->sources[i].blind == NULL || !page_is_lost(status)))
             return status;
         batch->statuses[i] = status;
         if (status == MSHM_OK && !batch->freed[i])
@@ -315,20 +279,6 @@ fill_ended(const struct checkpoint *checkpoint)
     return checkpoint->next == checkpoint->count && !checkpoint->working;
 }
 
-/* A page whose records on disk are damaged keeps them: whoever reads its keys is told. */
-static void
-page_lost(struct core *core, const struct page_source *source)
-{
-    char line[160];
-    snprintf(line, sizeof line,
-             "page %" PRIu32 ": its record in data file %" PRIu32 " at %" PRIu64
-             " is damaged: it cannot be written on",
-             source->pid, data_location_file(source->location),
-             data_location_offset(source->location));
-    core->env->log(core->env->context, ENV_LOG_ERROR, line);
-    mshm_counter_add(&core->figures->counters.pages_corrupt, 1);
-}
-
 static int
 pack_complete(struct core *core, struct batch *batch, int status)
 {
@@ -338,11 +288,16 @@ pack_complete(struct core *core, struct batch *batch, int status)
         batch->state = BATCH_FREE; /* what it took is taken again: nobody was told of the results */
         return checkpoint_hindered(core, status, "a page cannot be packed");
     }
+    status = batch_strays(core, batch);
+    if (status != MSHM_OK) {
+        batch->state = BATCH_FREE;
+        return status == MSHM_LIMIT
+                   ? checkpoint_wait(core, MSHM_IO, "too many pages cannot be read")
+                   : checkpoint_hindered(core, status, "there is no room for a page's writes");
+    }
     for (uint32_t i = 0; i < batch->packed; i++) {
         const struct page_packed *result = &batch->results[i];
         bool written = batch->statuses[i] == MSHM_OK && !batch->freed[i] && result->size > 0;
-        if (batch->statuses[i] != MSHM_OK)
-            page_lost(core, &batch->sources[i]);
         if (written)
             data_live(core->data, result->location);
         for (uint32_t j = 0; j < result->dead_count && batch->statuses[i] == MSHM_OK; j++)

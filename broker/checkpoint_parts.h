@@ -1,5 +1,5 @@
 /* checkpoint_parts.h - what stands inside struct checkpoint, shared by checkpoint.c (stages), checkpoint_pack.c (batches
- * of pages) and checkpoint_edit.c (the manifest). */
+ * of pages), checkpoint_stray.c (pages that cannot be read) and checkpoint_edit.c (the manifest). */
 #ifndef CHECKPOINT_PARTS_H
 #define CHECKPOINT_PARTS_H
 
@@ -7,6 +7,7 @@
 #include "data.h"
 #include "page_pack.h"
 #include "pages.h"
+#include "strays.h"
 
 enum checkpoint_stage {
     CHECKPOINT_IDLE,
@@ -69,7 +70,7 @@ struct checkpoint {
     enum checkpoint_stage stage;
     uint64_t requested, sealed, done; /* numbers of checkpoints */
     bool stuck;                       /* waits until retry_ns */
-    int hindrance; /* why, while it is stuck: MSHM_FULL, MSHM_NO_MEMORY, MSHM_LIMIT */
+    int hindrance; /* why, while it is stuck: MSHM_FULL, MSHM_NO_MEMORY, MSHM_LIMIT, MSHM_IO */
     bool working;  /* a job or an append of the stage is under way */
     uint64_t retry_ns, hindrances;
     struct manifest_cut cut;      /* of the one under way */
@@ -81,6 +82,7 @@ struct checkpoint {
     struct page_keep keep;
     void *catalogue, *outcomes; /* as of the cut */
     uint64_t catalogue_size, outcomes_size;
+    struct strays strays; /* pages that could not be read */
 
     struct batch batches[BATCHES];
     uint32_t next;         /* first sealed page that no batch has */
@@ -119,12 +121,30 @@ int sync_turn(struct core *core, bool *moved);
 bool fill_ended(const struct checkpoint *checkpoint);
 int fill_complete(struct core *core, unsigned tag, int64_t result);
 
+/* --- checkpoint_records.c: on the job's thread --- */
+/* A page_read for records that are only read to count what becomes garbage: nothing else tells of an error, so an error that
+ * passes is given the chance to. */
+int read_twice(void *data, data_location location, uint32_t offset, void *to, uint32_t size);
+/* The addresses below the newest record, as that record says them once it has been checked. */
+int older_read(struct core *core, const struct page_source *source, data_location *older);
+/* The whole chain of a page that is no more: all of it is garbage. What cannot be named stays counted as in use. */
+int freed_pack(struct core *core, const struct page_source *source, struct page_packed *result);
+
+/* --- checkpoint_stray.c --- */
+/* The writes of the batch's pages that could not be read go into the table of strays, and wait for the next checkpoint: all of
+ * them, or none (the batch may be packed once more). MSHM_OK; MSHM_LIMIT: the table is full; MSHM_FULL, MSHM_NO_MEMORY. */
+int batch_strays(struct core *core, const struct batch *batch);
+/* The checkpoint counts: which pages it could not read is known from here on. */
+void strays_settle(struct core *core);
+
 /* --- checkpoint_edit.c --- */
 int edit_turn(struct core *core, bool *moved);
 int edit_complete(struct core *core, unsigned tag, int64_t result);
 void edit_fini(struct checkpoint *checkpoint);
 
 /* --- checkpoint.c --- */
+/* Something that may pass: MSHM_OK, and the stage is tried again after a while. */
+int checkpoint_wait(struct core *core, int status, const char *what);
 /* A full disk or memory: MSHM_OK, and the stage is tried again after a while; anything else: MSHM_IO. */
 int checkpoint_hindered(struct core *core, int64_t error, const char *what);
 

@@ -378,13 +378,15 @@ commit_carry_out(struct core *core, struct session *session,
         return COMMIT_MALFORMED;
     *status = ops_check(core->catalogue, ops, request->op_count);
     if (*status == MSHM_OK && core->short_of_clean && !ops_delete(ops, request->op_count))
-        *status = MSHM_FULL; /* only a disk with room could change that */
+        *status = checkpoint_hindrance(core->checkpoint); /* only the disk could change that */
     else if (*status == MSHM_OK)
         *status = commit_plan(core, request, ops, &plan);
     if (*status == MSHM_BUSY)
         return commit_park(core, session, status);
     if (*status == MSHM_FULL && !core->short_of_clean && frames_come_back(core))
         return COMMIT_HELD;
+    if (*status == MSHM_FULL && checkpoint_stuck(core->checkpoint))
+        *status = checkpoint_hindrance(core->checkpoint);
     if (*status != MSHM_OK)
         return COMMIT_REFUSED;
     core->commits->short_ns = 0;

@@ -184,7 +184,7 @@ control_checkpoints(struct core *core)
         else if (done >= session->checkpoint)
             control_reply(core, session, MSHM_OK);
         else if (stuck)
-            control_reply(core, session, MSHM_FULL);
+            control_reply(core, session, checkpoint_hindrance(core->checkpoint));
         else
             waiting = true;
     }

@@ -63,6 +63,8 @@ struct manifest_edit {
     uint64_t catalogue_size;
     const void *outcomes; /* outcomes_save as of the cut; NULL: as before */
     uint64_t outcomes_size;
+    const void *strays; /* strays.h, as of the cut; NULL: as before */
+    uint64_t strays_size;
 };
 
 /* What manifest_load found: everything, edits applied. */
@@ -81,7 +83,7 @@ struct manifest {
     bool settled; /* what was loaded is durable: manifest_settle */
 };
 
-/* Called while loading, after all edits: once for the catalogue and once for the outcomes when there are any, then for
+/* Called while loading, after all edits: once for the catalogue, the outcomes and the strays when there are any, then for
  * every file, then for every page that is left, each once, ascending. A status other than MSHM_OK ends the loading. Any
  * may be NULL. */
 struct manifest_visitor {
@@ -90,6 +92,7 @@ struct manifest_visitor {
     int (*file)(void *argument, const struct manifest_file *file);
     int (*catalogue)(void *argument, const void *bytes, uint64_t size);
     int (*outcomes)(void *argument, const void *bytes, uint64_t size);
+    int (*strays)(void *argument, const void *bytes, uint64_t size);
 };
 
 /* MSHM_OK; MSHM_NOT_FOUND (no CURRENT: a new or empty directory); MSHM_VERSION; MSHM_CORRUPT with file and offset in

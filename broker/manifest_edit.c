@@ -73,6 +73,9 @@ manifest_places(const struct manifest_record *record, struct manifest_places *pl
     places->outcomes = at;
     if (!place_take(&at, size, record->outcomes_size, 1))
         return false;
+    places->strays = at;
+    if (!place_take(&at, size, record->strays_size, 1))
+        return false;
     places->end = at;
     return true;
 }
@@ -97,11 +100,13 @@ record_plan(struct manifest_record *record, const struct manifest_edit *edit, ui
         .size = UINT64_C(1) << SIZE_UNKNOWN_SHIFT,
         .kind = kind,
         .flags = flags | (edit->catalogue != NULL ? MANIFEST_CATALOGUE : 0) |
-                 (edit->outcomes != NULL ? MANIFEST_OUTCOMES : 0),
+                 (edit->outcomes != NULL ? MANIFEST_OUTCOMES : 0) |
+                 (edit->strays != NULL ? MANIFEST_STRAYS : 0),
         .page_count = edit->page_count,
         .file_count = edit->file_count,
         .catalogue_size = edit->catalogue != NULL ? edit->catalogue_size : 0,
         .outcomes_size = edit->outcomes != NULL ? edit->outcomes_size : 0,
+        .strays_size = edit->strays != NULL ? edit->strays_size : 0,
         .incarnation = edit->incarnation,
         .first_segment = edit->first_segment,
         .cut_timestamp = edit->cut.timestamp,
@@ -155,6 +160,8 @@ record_write(struct place *place, const struct manifest_edit *edit, uint32_t kin
         memcpy(place->bytes + places.catalogue, edit->catalogue, record.catalogue_size);
     if (record.outcomes_size != 0)
         memcpy(place->bytes + places.outcomes, edit->outcomes, record.outcomes_size);
+    if (record.strays_size != 0)
+        memcpy(place->bytes + places.strays, edit->strays, record.strays_size);
     uint32_t seed = manifest_seed(place->manifest->database_id, place->number, place->offset);
     record.previous_crc = place->previous_crc;
     record.sequence = ++place->sequence;
@@ -215,7 +222,7 @@ part_take(const struct manifest_edit *edit, uint64_t *next, bool *more)
     *next += part.page_count;
     if (*more) {
         part.file_count = 0;
-        part.catalogue = part.outcomes = NULL;
+        part.catalogue = part.outcomes = part.strays = NULL;
     }
     return part;
 }

@@ -10,7 +10,7 @@
  *
  * A record is struct manifest_record and its payload, padded with zeros to whole sectors:
  *
- *   pages (12 bytes each) | to 8 | files (24 bytes each) | catalogue | to 8 | outcomes | to 512
+ *   pages (12 bytes each) | to 8 | files (24 bytes each) | catalogue | to 8 | outcomes | to 8 | strays | to 512
  *
  * The snapshot's parts count together or not at all: it is synced before CURRENT names it. An edit counts once it was
  * synced; then, as a proof of that, the mark of the record is written behind it, without a sync, at the end of an area
@@ -31,7 +31,7 @@
 #define MANIFEST_MAGIC UINT64_C(0x313066696e616d4d) /* "Mmanif01" */
 
 enum {
-    MANIFEST_VERSION = 2,
+    MANIFEST_VERSION = 3,
     MANIFEST_CURRENT_MAX = 64,
     MANIFEST_SECTOR = 512,      /* bytes: records begin at multiples of it */
     MANIFEST_RECORDS_AT = 512,  /* bytes: offset of the first record */
@@ -40,7 +40,7 @@ enum {
     MANIFEST_PART_PAGES = 65536 /* pages in one part of a snapshot, at most */
 };
 
-/* [version 2: 64 bytes] Magic, version and crc stand here in every version, so that another version can be named. */
+/* [version 3: 64 bytes] Magic, version and crc stand here in every version, so that another version can be named. */
 struct manifest_header {
     uint64_t magic;
     uint32_t version;
@@ -52,17 +52,18 @@ struct manifest_header {
 static_assert(sizeof(struct manifest_header) == 64, "a manifest's header is 64 bytes");
 static_assert(offsetof(struct manifest_header, crc) == 12, "the same in every version");
 
-#define MANIFEST_RECORD_MAGIC UINT32_C(0x3252464d) /* "MFR2" */
-#define MANIFEST_MARK_MAGIC UINT32_C(0x324b464d)   /* "MFK2" */
+#define MANIFEST_RECORD_MAGIC UINT32_C(0x3352464d) /* "MFR3" */
+#define MANIFEST_MARK_MAGIC UINT32_C(0x334b464d)   /* "MFK3" */
 
 enum manifest_kind { MANIFEST_SNAPSHOT = 1, MANIFEST_EDIT = 2 };
 enum manifest_flags {
     MANIFEST_MORE = 1,      /* another part of the snapshot follows */
     MANIFEST_CATALOGUE = 2, /* a catalogue is in the payload (without: as before) */
-    MANIFEST_OUTCOMES = 4   /* the same for the outcomes */
+    MANIFEST_OUTCOMES = 4,  /* the same for the outcomes */
+    MANIFEST_STRAYS = 8     /* the same for the strays */
 };
 
-/* [version 2: 128 bytes]
+/* [version 3: 128 bytes]
  * header_crc covers the bytes from payload_crc to the end of this struct, payload_crc all that follows up to `size`. A
  * header can so be told to be one without reading what follows it. */
 struct manifest_record {
@@ -83,19 +84,19 @@ struct manifest_record {
     uint32_t cut_chain;
     uint32_t cut_reserved; /* 0 */
     uint64_t cut_segment, cut_offset;
-    uint64_t reserved64; /* 0 */
+    uint64_t strays_size; /* bytes */
 };
 static_assert(sizeof(struct manifest_record) == 128, "a record's header is 128 bytes");
 static_assert(offsetof(struct manifest_record, payload_crc) == 8, "where header_crc begins");
 
-/* [version 2: 12 bytes] location 0: the page is no more. */
+/* [version 3: 12 bytes] location 0: the page is no more. */
 struct manifest_page_image {
     uint32_t pid;
     uint32_t location_low, location_high;
 };
 static_assert(sizeof(struct manifest_page_image) == 12, "a page takes 12 bytes");
 
-/* [version 2: 24 bytes] total 0: the file is no more. */
+/* [version 3: 24 bytes] total 0: the file is no more. */
 struct manifest_file_image {
     uint32_t number;
     uint32_t reserved; /* 0 */
@@ -103,7 +104,7 @@ struct manifest_file_image {
 };
 static_assert(sizeof(struct manifest_file_image) == 24, "a file takes 24 bytes");
 
-/* [version 2: 32 bytes] The record with this sequence was synced. */
+/* [version 3: 32 bytes] The record with this sequence was synced. */
 struct manifest_mark {
     uint32_t magic;
     uint32_t crc; /* of the bytes that follow */

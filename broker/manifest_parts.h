@@ -17,7 +17,7 @@ uint32_t manifest_record_crc(uint32_t seed, const struct manifest_record *record
 uint32_t manifest_mark_crc(uint32_t seed, const struct manifest_mark *mark);
 /* Where the parts of a record's payload stand: bytes from the record's begin. */
 struct manifest_places {
-    uint64_t pages, files, catalogue, outcomes, end;
+    uint64_t pages, files, catalogue, outcomes, strays, end;
 };
 /* false: the sizes do not fit into record->size. */
 bool manifest_places(const struct manifest_record *record, struct manifest_places *places);

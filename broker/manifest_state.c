@@ -1,6 +1,6 @@
 /* manifest_state.c - what the records of a manifest add up to while it is loaded: the location of each page in a table
  * by pid, made piece by piece, so that a stray high pid costs a piece and not the whole range; the files by number; the
- * newest catalogue and outcomes.
+ * newest catalogue, outcomes and strays.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ struct manifest_state {
     uint32_t piece_count;
     struct manifest_file *files; /* ascending by number */
     uint32_t file_count, file_capacity;
-    struct blob catalogue, outcomes;
+    struct blob catalogue, outcomes, strays;
 };
 
 struct manifest_state *
@@ -42,6 +42,7 @@ manifest_state_destroy(struct manifest_state *state)
     free(state->files);
     free(state->catalogue.bytes);
     free(state->outcomes.bytes);
+    free(state->strays.bytes);
     free(state);
 }
 
@@ -187,6 +188,8 @@ manifest_state_apply(struct manifest_state *state, const struct manifest_record 
         status = blob_apply(&state->catalogue, bytes + places.catalogue, record->catalogue_size);
     if (status == MSHM_OK && (record->flags & MANIFEST_OUTCOMES) != 0)
         status = blob_apply(&state->outcomes, bytes + places.outcomes, record->outcomes_size);
+    if (status == MSHM_OK && (record->flags & MANIFEST_STRAYS) != 0)
+        status = blob_apply(&state->strays, bytes + places.strays, record->strays_size);
     return status;
 }
 
@@ -217,6 +220,8 @@ manifest_state_visit(struct manifest_state *state, const struct manifest_visitor
             visitor->catalogue(visitor->argument, state->catalogue.bytes, state->catalogue.size);
     if (status == MSHM_OK && visitor->outcomes != NULL && state->outcomes.there)
         status = visitor->outcomes(visitor->argument, state->outcomes.bytes, state->outcomes.size);
+    if (status == MSHM_OK && visitor->strays != NULL && state->strays.there)
+        status = visitor->strays(visitor->argument, state->strays.bytes, state->strays.size);
     for (uint32_t i = 0; status == MSHM_OK && visitor->file != NULL && i < state->file_count; i++)
         status = visitor->file(visitor->argument, &state->files[i]);
     if (status == MSHM_OK && visitor->page != NULL)

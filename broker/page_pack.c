@@ -16,6 +16,8 @@ struct packing {
     uint32_t capacity;
     struct page_packed *packed;
     struct page_memory memory;
+    bool
+        older_lost; /* the addresses below the newest record cannot be had: a full record names none */
 };
 
 /* --- what a call reports --- */
@@ -45,7 +47,8 @@ report_record(struct packing *packing, const struct page_draft *draft, const dat
     memcpy(packed->older, draft->older, record->chain * sizeof(data_location));
     if (record->chain > 0 || packing->source->location == 0)
         return;
-    packed->dead_count = 1 + data_location_older(packing->source->location);
+    packed->dead_count =
+        packing->older_lost ? 1 : 1 + data_location_older(packing->source->location);
     packed->dead[0] = packing->source->location;
     memcpy(packed->dead + 1, older, (packed->dead_count - 1) * sizeof(*older));
 }
@@ -66,10 +69,11 @@ record_write(struct packing *packing, struct page_draft *draft, const data_locat
 /* --- deltas --- */
 
 static bool
-delta_allowed(const struct page_source *source)
+delta_allowed(const struct packing *packing)
 {
+    const struct page_source *source = packing->source;
     unsigned chain = data_location_chain(source->location);
-    return !source->full && source->location != 0 && chain < DATA_CHAIN_MAX;
+    return !source->full && !packing->older_lost && source->location != 0 && chain < DATA_CHAIN_MAX;
 }
 
 static bool
@@ -197,7 +201,7 @@ frame_leaf(struct packing *packing, struct page_draft *draft, const data_locatio
         return status;
     page_list_prune(&draft->versions, packing->keep, false);
     page_draft_leaf(draft);
-    if (delta_allowed(source))
+    if (delta_allowed(packing))
         status = frame_delta(packing, draft, older, &done);
     return status != MSHM_OK || done ? status : frame_full(packing, draft, older);
 }
@@ -251,7 +255,8 @@ pack_frame(struct packing *packing)
         .high = fences.high,
     };
     int status = older_find(packing, older);
-    if (status != MSHM_OK)
+    packing->older_lost = page_is_lost(status);
+    if (status != MSHM_OK && !packing->older_lost)
         return status;
     if (page->kind == MSHM_PAGE_INNER)
         return frame_inner(packing, &draft, older);
@@ -350,7 +355,7 @@ pack_absent(struct packing *packing)
         report_nothing(packing, older);
         return MSHM_OK;
     }
-    if (!delta_allowed(source) || newest.kind == PAGE_RECORD_INNER || !delta_fits(&list))
+    if (!delta_allowed(packing) || newest.kind == PAGE_RECORD_INNER || !delta_fits(&list))
         return absent_full(packing, bytes, older);
     struct page_draft draft = {
         .record = {.birth = newest.birth,

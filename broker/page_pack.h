@@ -11,6 +11,7 @@
 
 #include "mshm/inner.h"
 #include "mshm/leaf.h"
+#include "mshm/status.h"
 #include "page_format.h"
 
 /* What a record's checksum starts from. */
@@ -76,6 +77,13 @@ struct page_source {
         compression; /* PAGE_ZSTD, else none; a page not in memory stays as its full record is */
 };
 
+/* A record cannot be read now, or never: what page_pack says of a page that is not in memory. In memory a page needs none. */
+static inline bool
+page_is_lost(int status)
+{
+    return status == MSHM_IO || status == MSHM_CORRUPT || status == MSHM_VERSION;
+}
+
 /* Reads bytes of a record: 0 or a negative MSHM_ code. For pages that are not in memory. Any thread. */
 typedef int page_read(void *argument, data_location location, uint32_t offset, void *to,
                       uint32_t size);
@@ -97,7 +105,9 @@ struct page_packed {
  * written as a full one. Versions that `keep` does not need are left out; the newest version of a key always stays, a
  * tombstone only while somebody needs it, or while what it hides may stand elsewhere: in a delta, in a page with
  * history or not in memory. MSHM_OK; MSHM_FULL: `capacity` is too small (at least PAGE_PACK_MAX always suffices);
- * MSHM_NO_MEMORY; MSHM_CORRUPT: the page or its records are damaged; or what `read` returned. */
+ * MSHM_NO_MEMORY; MSHM_CORRUPT: the frame, or a record that is needed, is damaged; or what `read` returned. A page in
+ * memory needs no record: when those of a chain cannot be named it becomes a full one, and only the newest is in
+ * `dead`; the others stay counted as in use. */
 enum { PAGE_PACK_MAX = 128 * 1024 };
 int page_pack(const struct page_source *source, const struct page_keep *keep,
               const struct page_place *place, page_read *read, void *read_argument, uint8_t *to,

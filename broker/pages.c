@@ -433,4 +433,5 @@ pages_figures(const struct pages *pages, struct pages_figures *figures)
     figures->sealed_bytes += blind_sealed_part;
     figures->sealed_pages = pages->place_count - pages->published;
     figures->changed_pages = pages->changed.count;
+    figures->blind_pages = blind_pages(pages->blind);
 }

@@ -98,6 +98,11 @@ void pages_source(const struct pages *pages, uint32_t index, struct page_source 
 /* The job is done with this place: its frame is not needed any more. location: of the new record, or 0 when nothing
  * had to be written (then the page keeps its former record). */
 void pages_packed(struct pages *pages, uint32_t index, data_location location);
+/* Room for pages_carry of `count` writes of together `bytes` bytes. MSHM_OK, MSHM_FULL, MSHM_NO_MEMORY. */
+int pages_carry_reserve(struct pages *pages, uint32_t count, uint64_t bytes);
+/* The records of this place's page, which was not in memory, cannot be read: no record is written, and what was written
+ * blind to it up to the seal waits for the next one, as if it had come after this one. pages_packed(index, 0) follows. */
+void pages_carry(struct pages *pages, uint32_t index);
 /* What pages_packed was told of a place (for the manifest): the pid and its location from now on, 0 for a freed one;
  * false: unchanged. */
 bool pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid,
@@ -114,6 +119,7 @@ struct pages_figures {
     uint64_t dirty_bytes, sealed_bytes, kept_bytes, blind_bytes;
     uint64_t dirty_pages;   /* of which the next checkpoint will write something */
     uint64_t changed_pages; /* of which it has something to say: those, and freed ones */
+    uint64_t blind_pages;   /* of those, not in memory */
     uint64_t sealed_pages; /* of the checkpoint in flight, freed ones included, not yet in effect */
     uint64_t resident_pages, on_disk_pages, evictions;
 };
@@ -127,6 +133,9 @@ int pages_restore(struct pages *pages, mshm_pid pid, data_location location);
 /* All have been restored: pids below the highest that are not there may be given out; every page counts as written at
  * `newest`. */
 int pages_restored(struct pages *pages, mshm_timestamp newest);
+/* After that: a write <= newest that no record of the page has (strays.h). MSHM_OK, MSHM_FULL, MSHM_NO_MEMORY,
+ * MSHM_CORRUPT (there is no such page, or the write is older than the one before it). */
+int pages_restore_stray(struct pages *pages, mshm_pid pid, const struct mshm_version *version);
 /* Calls each(pid, location) for every page as of the last published checkpoint, from pid *next on, at most `budget`
  * pids: true when more are left. For writing the manifest anew. Locations change only in pages_published. */
 bool pages_each_durable(const struct pages *pages, mshm_pid *next, uint32_t budget,

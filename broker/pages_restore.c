@@ -24,6 +24,21 @@ pages_restored(struct pages *pages, mshm_timestamp newest)
     return MSHM_OK;
 }
 
+int
+pages_restore_stray(struct pages *pages, mshm_pid pid, const struct mshm_version *version)
+{
+    if (pages_location(pages, pid) == 0)
+        return MSHM_CORRUPT;
+    const struct blind_entry *former = blind_gathered(pages->blind, pid);
+    if (version->timestamp > pages->clock ||
+        (former != NULL && former->timestamp > version->timestamp))
+        return MSHM_CORRUPT;
+    int status = pages_carry_reserve(pages, 1, (uint64_t)version->key_size + version->value_size);
+    if (status == MSHM_OK)
+        pages_write_blind(pages, pid, version);
+    return status;
+}
+
 /* --- for the manifest --- */
 
 /* The first place that has not taken effect yet and whose pid is not below `pid`. */

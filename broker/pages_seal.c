@@ -175,6 +175,36 @@ pages_packed(struct pages *pages, uint32_t index, data_location location)
     place->location = location;
 }
 
+int
+pages_carry_reserve(struct pages *pages, uint32_t count, uint64_t bytes)
+{
+    bool former = frames_allow_reserve(pages->frames, true);
+    int status = blind_reserve(pages->blind, count, bytes);
+    frames_allow_reserve(pages->frames, former);
+    return status;
+}
+
+/* A page that was read in since has the writes in its frame. */
+void
+pages_carry(struct pages *pages, uint32_t index)
+{
+    const struct place *place = &pages->places[index];
+    assert((place->flags & (PLACE_BLIND | PLACE_PACKED)) == PLACE_BLIND);
+    AO_t word = pages_word(pages, place->pid);
+    switch (mshm_map_state(word)) {
+    case MSHM_MAP_ON_DISK:
+        blind_carry(pages->blind, place->pid);
+        pid_set_add(&pages->changed, place->pid);
+        return;
+    case MSHM_MAP_RESIDENT:
+        state_dirty(pages, &pages->states[pages_unit(pages, word)]);
+        break;
+    default:
+        break; /* freed: what was written to it is gone with it */
+    }
+    blind_settle(pages->blind, place->pid);
+}
+
 bool
 pages_result(const struct pages *pages, uint32_t index, mshm_pid *pid, data_location *location)
 {

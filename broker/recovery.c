@@ -32,6 +32,8 @@ struct recovery {
     struct wal_end end;
     struct manifest_file *files; /* that the manifest names */
     uint32_t file_count, file_capacity;
+    void *strays; /* the manifest's table of them */
+    uint64_t strays_size;
     char *why;
     size_t why_size;
 };
@@ -129,6 +131,19 @@ restore_outcomes(void *argument, const void *bytes, uint64_t size)
     return outcomes_load(recovery->core->outcomes, bytes, size);
 }
 
+/* Looked at when the pages are there. */
+static int
+restore_strays(void *argument, const void *bytes, uint64_t size)
+{
+    struct recovery *recovery = argument;
+    recovery->strays = malloc(size + 1);
+    if (recovery->strays == NULL)
+        return MSHM_NO_MEMORY;
+    memcpy(recovery->strays, bytes, size);
+    recovery->strays_size = size;
+    return MSHM_OK;
+}
+
 /* Reads pages of this database; asked by tree_check, too. */
 static int
 peek(void *argument, mshm_pid pid, void *to, uint32_t *size, const char **why)
@@ -163,6 +178,10 @@ store_begin(struct recovery *recovery)
         status = pages_restored(core->pages, core->manifest.cut.timestamp);
     if (status != MSHM_OK)
         return refuse(recovery, status, "the data files cannot be opened");
+    status = checkpoint_restore(core, recovery->strays, recovery->strays_size);
+    core->cache_short = status == MSHM_FULL;
+    if (status != MSHM_OK)
+        return refuse(recovery, status, "the manifest's writes of unreadable pages cannot be had");
     tree_set_peek(core->tree, peek, core);
     core->applied = core->manifest.cut.timestamp;
     AO_store_release(&core->store->visible, core->applied);
@@ -189,13 +208,14 @@ replay_tend(struct core *core)
     frames_reclaim(core->frames, false);
 }
 
-/* Pages that a plan missed are read at once. */
+/* Pages that a plan missed are read at once. One that cannot be read is told after the others have been. */
 static int
 replay_load(struct recovery *recovery)
 {
     struct core *core = recovery->core;
     const mshm_pid *missing;
     const char *why = NULL;
+    int lost = MSHM_OK;
     uint32_t count = tree_missing(core->tree, &missing);
     mshm_pid pids[MSHM_MAX_PAGE_IN];
     if (count > MSHM_MAX_PAGE_IN)
@@ -203,12 +223,12 @@ replay_load(struct recovery *recovery)
     memcpy(pids, missing, count * sizeof *pids);
     for (uint32_t i = 0; i < count; i++) {
         int status = pager_load(core->pager, pids[i], &why);
-        if (status != MSHM_OK && status != MSHM_EXISTS)
-            return status == MSHM_FULL
-                       ? status
-                       : refuse(recovery, status, why != NULL ? why : "a page cannot be read");
+        if (page_is_lost(status))
+            lost = refuse(recovery, status, why != NULL ? why : "a page cannot be read");
+        else if (status != MSHM_OK && status != MSHM_EXISTS)
+            return status == MSHM_FULL ? status : refuse(recovery, status, "a page cannot be read");
     }
-    return MSHM_OK;
+    return lost;
 }
 
 static int
@@ -218,15 +238,22 @@ replay_operations(struct recovery *recovery, const struct mshm_op *ops, uint64_t
     struct core *core = recovery->core;
     struct tree_plan *plan;
     int status;
+    bool blind = false;
     while ((status = tree_plan(core->tree, ops, size, count, UINT64_MAX, catalogue_resolve,
                                core->catalogue, &plan)) == MSHM_BUSY) {
         status = replay_load(recovery);
-        if (status != MSHM_OK)
-            return status;
+        if (status != MSHM_OK && (blind || !page_is_lost(status)))
+            break;
+        /* What the run wrote to a leaf that cannot be read now may still be kept until it can. */
+        blind = blind || status != MSHM_OK;
+        tree_allow_blind(core->tree, blind);
     }
-    if (status == MSHM_OK)
-        tree_apply(core->tree, plan, timestamp);
-    return status;
+    tree_allow_blind(core->tree, false);
+    if (status != MSHM_OK)
+        return status;
+    recovery->why[0] = '\0';
+    tree_apply(core->tree, plan, timestamp);
+    return MSHM_OK;
 }
 
 static int
@@ -475,6 +502,7 @@ recovery_steps(struct recovery *recovery, bool create)
         .file = restore_file,
         .catalogue = restore_catalogue,
         .outcomes = restore_outcomes,
+        .strays = restore_strays,
     };
     int status =
         manifest_load(core->env, &core->manifest, &visitor, recovery->why, recovery->why_size);
@@ -527,5 +555,6 @@ recovery_run(struct core *core, bool create, char *why, size_t why_size)
     int status = recovery_steps(&recovery, create);
     refusal_advise(&recovery, status);
     free(recovery.files);
+    free(recovery.strays);
     return status;
 }

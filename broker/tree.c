@@ -82,6 +82,12 @@ tree_set_peek(struct tree *tree, tree_peek *peek, void *argument)
     tree->peek_argument = argument;
 }
 
+void
+tree_allow_blind(struct tree *tree, bool more)
+{
+    tree->blind_more = more;
+}
+
 uint32_t
 tree_missing(const struct tree *tree, const mshm_pid **pids)
 {

@@ -37,6 +37,9 @@ void tree_figures_restore(struct tree *tree, const struct tree_figures *figures)
 /* The pages that the last tree_plan or tree_bucket_destroy did not find in memory when it returned MSHM_BUSY, without
  * duplicates; valid until the next call of either. The caller has them read in (pager.h) and asks again. */
 uint32_t tree_missing(const struct tree *tree, const mshm_pid **pids);
+/* While allowed, a leaf takes as many blind writes as it could have got by two checkpoints: replay, for leaves that cannot be
+ * read. What a run gave to them before and after a cut so comes in at once. */
+void tree_allow_blind(struct tree *tree, bool more);
 /* The history word of a leaf, also while it is out of memory: a pager_history. It may change with every other call of
  * the tree, so a frame that it was laid into is installed at once. */
 AO_t tree_history_word(void *tree, mshm_pid pid);

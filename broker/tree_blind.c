@@ -34,29 +34,41 @@ op_cost(const struct mshm_op *op)
     return data_version_cost(op->key_size, plan_op_deletes(op) ? 0 : op->value_size);
 }
 
-/* What waits for this page, the plan's part included: its operations on one leaf follow each other. Few entries reach the
- * limit, so they are gone through. */
+static uint64_t
+list_cost(const struct blind_entry *entry)
+{
+    uint64_t cost = 0;
+    for (; entry; entry = blind_entry_older(entry))
+        cost += data_version_cost(entry->key_size, entry->value_size);
+    return cost;
+}
+
+/* What is gathered for this page, the plan's part included: its operations on one leaf follow each other. Few entries reach
+ * the limit, so they are gone through. */
 static uint64_t
 page_cost(struct tree *tree, mshm_pid pid)
 {
     const struct tree_plan *plan = &tree->plan;
     const struct plan_blind *blinds = plan->blinds.data;
-    const struct blind_entry *entry = blind_gathered(pages_blind(tree->pages), pid);
-    uint64_t cost = 0;
-    for (; entry; entry = blind_entry_older(entry))
-        cost += data_version_cost(entry->key_size, entry->value_size);
+    uint64_t cost = list_cost(blind_gathered(pages_blind(tree->pages), pid));
     for (uint32_t i = plan->blinds.count; i-- > 0 && blinds[i].pid == pid;)
         cost += op_cost(blinds[i].op);
     return cost;
 }
 
+/* A checkpoint that cannot read the page adds what was sealed of it to what was gathered since (pages_carry), and both lists
+ * have to fit on top of the longest chain: so two limits are the most that waits for a page. */
 static bool
 may_be_blind(struct tree *tree, const struct mshm_op *op, mshm_pid pid)
 {
     data_location location = pages_location(tree->pages, pid);
-    return (op->kind == MSHM_OP_PUT || op->kind == MSHM_OP_DELETE) && location != 0 &&
-           data_location_chain(location) != DATA_NO_DELTA &&
-           page_cost(tree, pid) + op_cost(op) <= DATA_DELTA_MAX;
+    if ((op->kind != MSHM_OP_PUT && op->kind != MSHM_OP_DELETE) || location == 0 ||
+        data_location_chain(location) == DATA_NO_DELTA)
+        return false;
+    uint64_t cost = page_cost(tree, pid) + op_cost(op);
+    uint64_t most = (tree->blind_more ? 2 : 1) * (uint64_t)DATA_DELTA_MAX;
+    return cost <= most && cost + list_cost(blind_sealed(pages_blind(tree->pages), pid)) <=
+                               2 * (uint64_t)DATA_DELTA_MAX;
 }
 
 int

@@ -228,6 +228,7 @@ struct tree {
     bool sweeping;
     struct pid_ring tidy; /* leaves whose tails passed TIDY_TAIL; may name one twice */
     struct unfit unfit;
+    bool blind_more; /* tree_allow_blind */
 };
 
 /* --- tree.c --- */

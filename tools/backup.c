@@ -189,6 +189,8 @@ manifest_write(struct backup *backup, uint64_t incarnation, uint64_t first_segme
             .catalogue_size = check->catalogue_size,
             .outcomes = check->outcomes,
             .outcomes_size = check->outcomes_size,
+            .strays = check->strays,
+            .strays_size = check->strays_size,
         };
         bytes = manifest_snapshot_bytes(&fresh, &edit, &size);
     }

@@ -6,6 +6,7 @@
 #include "check_database.h"
 #include "mshm/status.h"
 #include "outcome.h"
+#include "strays.h"
 
 static void
 report_manifest(struct check *check, const char *text)
@@ -79,6 +80,25 @@ outcomes_look(struct check *check)
     return status;
 }
 
+static int
+stray_look(void *argument, mshm_pid pid, const struct mshm_version *version)
+{
+    (void)version;
+    return check_page_find(argument, pid) != NULL ? MSHM_OK : MSHM_CORRUPT;
+}
+
+static int
+strays_look(struct check *check)
+{
+    int status = strays_read(check->strays, check->strays_there ? check->strays_size : 0,
+                             check->manifest.cut.timestamp, stray_look, check);
+    if (status == MSHM_CORRUPT) {
+        report_manifest(check, "the table of writes to unreadable pages makes no sense");
+        status = MSHM_OK;
+    }
+    return status;
+}
+
 int
 check_catalogue_load(struct check *check, char *why, size_t why_size)
 {
@@ -93,6 +113,8 @@ check_catalogue_load(struct check *check, char *why, size_t why_size)
         status = MSHM_CORRUPT;
     if (status == MSHM_OK)
         status = outcomes_look(check);
+    if (status == MSHM_OK)
+        status = strays_look(check);
     if (status == MSHM_CORRUPT)
         report_manifest(check, "the catalogue of buckets makes no sense");
     if (status == MSHM_VERSION)

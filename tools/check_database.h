@@ -98,6 +98,9 @@ struct check {
     void *outcomes;
     uint64_t outcomes_size;
     bool outcomes_there;
+    void *strays;
+    uint64_t strays_size;
+    bool strays_there;
     struct check_figures figures;
     struct check_reader *reader;
 };

@@ -156,6 +156,13 @@ take_outcomes(void *argument, const void *bytes, uint64_t size)
     return blob_take(bytes, size, &check->outcomes, &check->outcomes_size, &check->outcomes_there);
 }
 
+static int
+take_strays(void *argument, const void *bytes, uint64_t size)
+{
+    struct check *check = argument;
+    return blob_take(bytes, size, &check->strays, &check->strays_size, &check->strays_there);
+}
+
 /* --- the data files --- */
 
 /* Held open, so that a running broker can remove them and they can still be read. */
@@ -294,6 +301,7 @@ manifest_read(struct check *check, char *why, size_t why_size)
         .file = take_file,
         .catalogue = take_catalogue,
         .outcomes = take_outcomes,
+        .strays = take_strays,
     };
     uint64_t number = check->manifest_number;
     int status = number == 0 ? manifest_load(&check->env, &check->manifest, &visitor, why, why_size)
@@ -341,12 +349,13 @@ check_state_free(struct check *check)
     free(check->buckets);
     free(check->catalogue);
     free(check->outcomes);
+    free(check->strays);
     check->reader = NULL;
     check->files = NULL;
     check->pages = NULL;
     check->buckets = NULL;
-    check->catalogue = check->outcomes = NULL;
-    check->catalogue_there = check->outcomes_there = check->loaded = false;
+    check->catalogue = check->outcomes = check->strays = NULL;
+    check->catalogue_there = check->outcomes_there = check->strays_there = check->loaded = false;
     check->file_count = check->file_capacity = check->bucket_count = 0;
     check->page_count = check->page_capacity = 0;
     check->figures = (struct check_figures){0};

@@ -158,9 +158,9 @@ static void
 storage_print(const mace_stat *stat)
 {
     printf("pages       %" PRIu64 " in memory, %" PRIu64 " read in, %" PRIu64 " moved out, %" PRIu64
-           " written blind, %" PRIu64 " damaged\n",
+           " written blind, %" PRIu64 " damaged, %" PRIu64 " unreadable with writes that wait\n",
            stat->pages_resident, stat->page_reads, stat->evictions, stat->blind_writes,
-           stat->pages_corrupt);
+           stat->pages_corrupt, stat->pages_stray);
     printf(
         "data        %.1f of %.1f MiB live, %.1f MiB written; dirty %.1f, being written %.1f MiB\n",
         (double)stat->data_live / 1048576, (double)stat->data_total / 1048576,

@@ -10,6 +10,7 @@
 
 #include "mshm/ops.h"
 #include "mshm/status.h"
+#include "strays.h"
 
 struct salvage {
     struct check *check;
@@ -18,7 +19,10 @@ struct salvage {
     struct salvage_leaves leaves;
     uint64_t next; /* leaf */
     struct salvage_result *result;
-    const char *bucket; /* whose gaps are told */
+    const char *bucket;   /* whose gaps are told */
+    struct strays strays; /* that the manifest has */
+    mshm_pid pid;         /* the page whose strays are taken */
+    uint32_t bucket_id;   /* its bucket */
 };
 
 /* --- leaves --- */
@@ -54,6 +58,33 @@ leaf_write(struct salvage *salvage, uint32_t bucket, const struct mshm_leaf_spec
 }
 
 static int
+stray_take(void *argument, mshm_pid pid, const struct mshm_version *version)
+{
+    struct salvage *salvage = argument;
+    if (pid != salvage->pid)
+        return MSHM_OK;
+    if (version->kind == MSHM_ENTRY_TOMBSTONE)
+        return salvage_store_delete(salvage->store, salvage->bucket_id, version->key,
+                                    version->key_size);
+    return salvage_store_put(salvage->store, salvage->bucket_id, version->key, version->key_size,
+                             version->value, version->value_size);
+}
+
+/* What was written to the page while it could not be read is newer than its records. */
+static int
+strays_take(struct salvage *salvage, const struct salvage_leaf *place)
+{
+    const struct check *check = salvage->check;
+    if (!strays_known(&salvage->strays, place->pid))
+        return MSHM_OK;
+    salvage->pid = place->pid;
+    salvage->bucket_id = place->bucket;
+    int status = strays_read(check->strays, check->strays_size, check->manifest.cut.timestamp,
+                             stray_take, salvage);
+    return status == MSHM_CORRUPT ? MSHM_OK : status;
+}
+
+static int
 leaf_take(struct salvage *salvage, const struct salvage_leaf *place)
 {
     struct check *check = salvage->check;
@@ -71,6 +102,8 @@ leaf_take(struct salvage *salvage, const struct salvage_leaf *place)
         status = salvage_store_clear(salvage->store, place->bucket, &range);
     if (status == MSHM_OK)
         status = leaf_write(salvage, place->bucket, leaf);
+    if (status == MSHM_OK)
+        status = strays_take(salvage, place);
     salvage->result->leaves++;
     return status;
 }
@@ -186,9 +219,14 @@ buckets_make(struct salvage *salvage)
 static int
 named_take(struct salvage *salvage)
 {
+    const struct check *check = salvage->check;
     int status = salvage_leaves_named(salvage->check, &salvage->leaves);
     if (status == MSHM_OK)
         status = buckets_make(salvage);
+    if (status == MSHM_OK && check->strays_there &&
+        strays_load(&salvage->strays, check->strays, check->strays_size,
+                    check->manifest.cut.timestamp) == MSHM_NO_MEMORY)
+        status = MSHM_NO_MEMORY; /* a table that makes no sense was reported by the check */
     return status == MSHM_OK ? leaves_before(salvage, UINT64_MAX) : status;
 }
 
@@ -302,6 +340,7 @@ salvage_run(struct check *check, const char *path, struct salvage_result *result
     if (status != MSHM_OK && why[0] == '\0')
         snprintf(why, why_size, "%s: %s", path, mshm_strerror(status));
     salvage_store_destroy(salvage.store);
+    strays_fini(&salvage.strays);
     salvage_leaves_free(&salvage.leaves);
     salvage_gaps_destroy(salvage.gaps);
     if (status == MSHM_OK)

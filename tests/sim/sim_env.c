@@ -108,8 +108,13 @@ sim_size(void *context, struct env_file *file)
 }
 
 int64_t
-sim_bytes_read(const struct env_file *file, uint64_t offset, void *to, size_t size)
+sim_bytes_read(const struct sim_env *sim, const struct env_file *file, uint64_t offset, void *to,
+               size_t size)
 {
+    if (sim->bad_prefix != NULL && !sim->looking &&
+        strncmp(file->name, sim->bad_prefix, strlen(sim->bad_prefix)) == 0 &&
+        offset < sim->bad_offset + sim->bad_size && sim->bad_offset < offset + size)
+        return -EIO;
     if (offset >= file->inode->size)
         return 0;
     if (size > file->inode->size - offset)
@@ -123,7 +128,7 @@ sim_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t
 {
     struct sim_env *sim = context;
     int result = sim_call_begin(sim, SIM_CALL_READ);
-    return result != 0 ? result : sim_bytes_read(file, offset, to, size);
+    return result != 0 ? result : sim_bytes_read(sim, file, offset, to, size);
 }
 
 static int
@@ -310,6 +315,8 @@ static void
 sim_log(void *context, enum env_log_level level, const char *line)
 {
     struct sim_env *sim = context;
+    if (sim->hooks.log != NULL)
+        sim->hooks.log(sim->hooks.argument, level, line);
     if (sim->verbose)
         printf("  broker [%d] %s\n", (int)level, line);
 }
@@ -507,6 +514,20 @@ void
 sim_env_set_read_ns(struct sim_env *sim, uint64_t ns)
 {
     sim->read_ns = ns;
+}
+
+void
+sim_env_set_job_ns(struct sim_env *sim, uint64_t ns)
+{
+    sim->job_ns = ns;
+}
+
+void
+sim_env_set_bad(struct sim_env *sim, const char *prefix, uint64_t offset, uint64_t size)
+{
+    sim->bad_prefix = prefix;
+    sim->bad_offset = offset;
+    sim->bad_size = size;
 }
 
 void

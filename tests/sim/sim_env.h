@@ -48,6 +48,7 @@ struct sim_hooks { /* any may be NULL */
     void (*wake)(void *argument, unsigned int *word);
     void (*reply)(void *argument, void *session_handle, const void *message, size_t size);
     void (*session_free)(void *argument, void *session_handle);
+    void (*log)(void *argument, enum env_log_level level, const char *line);
     void (*death)(void *argument); /* at the moment of death, before anything is lost */
 };
 
@@ -88,6 +89,10 @@ bool sim_env_failed(const struct sim_env *sim); /* the planned failure has happe
 void sim_env_set_full(struct sim_env *sim, bool full);
 /* Reads that are started end no sooner than after this; 0: soon. */
 void sim_env_set_read_ns(struct sim_env *sim, uint64_t ns);
+/* The same for jobs. */
+void sim_env_set_job_ns(struct sim_env *sim, uint64_t ns);
+/* Reads of these files that touch the range fail with EIO until another one is set; NULL: none do. */
+void sim_env_set_bad(struct sim_env *sim, const char *prefix, uint64_t offset, uint64_t size);
 void sim_env_set_mapping(struct sim_env *sim, bool possible);
 void sim_env_set_store_limit(struct sim_env *sim,
                              uint64_t bytes); /* that store_back gives in all */

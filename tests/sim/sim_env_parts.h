@@ -53,7 +53,9 @@ struct sim_env {
     uint64_t fail_nth;
     int fail_error;
     bool failed, full, mapping, verbose;
-    uint64_t read_ns;
+    uint64_t read_ns, job_ns;
+    const char *bad_prefix;
+    uint64_t bad_offset, bad_size;
     uint64_t store_limit, store_backed;
     enum sim_lie lie;
 };
@@ -61,8 +63,9 @@ struct sim_env {
 /* Every call comes by here: 0, or the error that it has to return. call 0: a moment to die at, and never a failure. */
 int sim_call_begin(struct sim_env *sim, unsigned call);
 
-/* What a read of the page cache gives: bytes. */
-int64_t sim_bytes_read(const struct env_file *file, uint64_t offset, void *to, size_t size);
+/* What a read of the page cache gives: bytes, or -EIO. */
+int64_t sim_bytes_read(const struct sim_env *sim, const struct env_file *file, uint64_t offset,
+                       void *to, size_t size);
 
 /* sim_schedule.c. An append that was under way at death may have been written, in part or not at all. */
 void sim_operations_tear(struct sim_env *sim);

@@ -88,6 +88,7 @@ sim_job_start(void *context, int (*job)(void *argument), void *argument, uint64_
     struct sim_operation *operation = operation_new(sim, OPERATION_JOB, tag);
     operation->job = job;
     operation->argument = argument;
+    operation->due += sim->job_ns;
 }
 
 /* A lie that says that this append is durable when it is only written. */
@@ -160,7 +161,7 @@ read_end(struct sim_env *sim, struct sim_operation *operation)
         return;
     if (operation->result == 0)
         operation->result =
-            sim_bytes_read(operation->file, operation->offset, operation->to, operation->size);
+            sim_bytes_read(sim, operation->file, operation->offset, operation->to, operation->size);
     operation->phase = PHASE_ENDED;
 }
 

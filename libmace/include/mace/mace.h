@@ -202,8 +202,8 @@ MACE_API void mace_close(mace *db);
 MACE_API int mace_sync(mace *db);
 
 /* Takes a checkpoint: on return one that is newer than the call is durable, so a start has nothing of before the call to
- * replay. Others go on meanwhile. Any thread. As mace_sync, and MACE_FULL: the disk has no room for it; it is tried
- * again. */
+ * replay. Others go on meanwhile. Any thread. As mace_sync, and MACE_FULL: the disk has no room for it; MACE_IO
+ * also: more pages than can be waited for cannot be read; it is tried again. */
 MACE_API int mace_checkpoint(mace *db);
 
 /* Figures about the broker and the database, for people; no promise hangs on them. Counters (they only grow) count since
@@ -234,6 +234,7 @@ typedef struct mace_stat {
     uint64_t data_live;           /* gauge: bytes of data files that are in use */
     uint64_t data_total;          /* gauge: bytes of data files */
     uint64_t pages_corrupt;       /* counter: pages found damaged on disk */
+    uint64_t pages_stray;         /* gauge: unreadable pages whose writes wait */
     uint64_t dirty_bytes;         /* gauge: bytes of frames that are not on disk yet */
     uint64_t sealed_bytes;        /* gauge: bytes of frames that the checkpoint under way holds */
     uint64_t pages_resident;      /* gauge: pages in memory */
@@ -426,6 +427,8 @@ MACE_API int mace_begin(mace *db, unsigned flags, mace_txn **txn);
  * MACE_UNKNOWN_OUTCOME   the broker went away or commit_timeout_ms passed, and whether it was applied is not known, or
  *                        not yet; read to find out.
  * MACE_NO_MEMORY         not applied.
+ * MACE_IO, MACE_CORRUPT  what is on disk of a key that it wrote cannot be read, or (MACE_IO) of so many that writing has to
+ *                        wait for it; not applied.
  * MACE_FORKED            the child's copy is gone; the parent's transaction is untouched.
  * With every other status than MACE_OK and MACE_UNKNOWN_OUTCOME nothing was applied. */
 MACE_API int mace_commit(mace_txn *txn);

@@ -29,6 +29,7 @@
     X(data_live, bytes, GAUGE, "bytes of data files that are in use")                           \
     X(data_total, bytes, GAUGE, "bytes of data files")                                          \
     X(pages_corrupt, count, COUNTER, "pages found damaged on disk")                             \
+    X(pages_stray, count, GAUGE, "unreadable pages whose writes wait")                          \
     X(dirty_bytes, bytes, GAUGE, "bytes of frames that are not on disk yet")                    \
     X(sealed_bytes, bytes, GAUGE, "bytes of frames that the checkpoint under way holds")        \
     X(pages_resident, count, GAUGE, "pages in memory")                                          \

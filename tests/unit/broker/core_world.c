@@ -17,6 +17,7 @@ struct mshm_producer producer;
 uint64_t seed;
 bool faulty;
 char why[256];
+unsigned error_lines;
 
 static void *store;
 static uint64_t store_size;
@@ -33,10 +34,17 @@ on_reply(void *argument, void *handle, const void *message, size_t size)
     replies++;
 }
 
+static void
+on_log(void *argument, enum env_log_level level, const char *line)
+{
+    (void)argument, (void)line;
+    error_lines += level == ENV_LOG_ERROR;
+}
+
 void
 world_create(uint64_t number)
 {
-    struct sim_hooks hooks = {.reply = on_reply};
+    struct sim_hooks hooks = {.reply = on_reply, .log = on_log};
     seed = number;
     sim = sim_env_create(seed);
     sim_env_set_hooks(sim, &hooks);
@@ -105,6 +113,12 @@ turn(void)
 }
 
 void
+ring(void)
+{
+    core_session_doorbell(core, session);
+}
+
+void
 idle(unsigned turns)
 {
     for (unsigned i = 0; i < turns && !sim_env_dead(sim); i++) {
@@ -127,7 +141,7 @@ answer(uint64_t sequence, int wake, uint64_t *timestamp)
 {
     int status = MSHM_BUSY;
     if (wake)
-        core_session_doorbell(core, session);
+        ring();
     for (int i = 0; i < TRIES && !(i > 10 && world_dead()); i++) {
         if (mshm_completion_take(segment, sequence, &status, timestamp))
             return status;
@@ -195,5 +209,28 @@ get(unsigned bucket, uint32_t key, unsigned lane, uint64_t snapshot, uint8_t *va
         status = page_in(missing);
         if (status != MSHM_OK)
             return status;
+    }
+}
+
+mshm_pid
+leaf_absent(unsigned bucket, uint32_t key)
+{
+    static _Alignas(64) uint8_t frame[MSHM_MAX_FRAME];
+    const struct mshm_page *page = (const void *)frame;
+    struct mshm_lane lane = {0};
+    uint8_t bytes[KEY_MAX], value[VALUE_MAX];
+    uint32_t frame_size, key_size = key_make(bucket, key, bytes);
+    uint64_t size;
+    const struct catalogue_bucket *found = bucket_find(bucket);
+    struct mshm_tree_ref ref = {.bucket = found->id, .root = found->root};
+    for (;;) {
+        mshm_pid missing = 0;
+        if (mshm_get(&core->view, &lane, NULL, ref, bytes, key_size, 0, value, sizeof value, &size,
+                     NULL, &missing) != MSHM_BUSY)
+            return 0;
+        ck_assert_int_eq(pager_peek(core->pager, missing, frame, &frame_size, NULL), MSHM_OK);
+        if (page->kind == MSHM_PAGE_LEAF)
+            return missing;
+        ck_assert_int_eq(pager_load(core->pager, missing, NULL), MSHM_OK);
     }
 }

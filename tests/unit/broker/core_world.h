@@ -27,6 +27,7 @@ extern struct mshm_producer producer;
 extern uint64_t seed;
 extern bool faulty; /* some call fails in this life */
 extern char why[256];
+extern unsigned error_lines; /* that the core has logged */
 
 void world_create(uint64_t number);
 /* Starts the core: what core_recover said. */
@@ -36,6 +37,7 @@ void world_end(bool power_cut);
 bool world_dead(void); /* the process has died, or is about to because a call failed */
 void attach(void);
 void turn(void);
+void ring(void); /* the session's doorbell */
 void idle(unsigned turns);
 /* Waits for the answer to a request: its status; MSHM_BUSY: none came, because the core has died. */
 int answer(uint64_t sequence, int wake, uint64_t *timestamp);
@@ -45,6 +47,8 @@ int control(unsigned kind, unsigned bucket);
 int get(unsigned bucket, uint32_t key, unsigned lane, uint64_t snapshot, uint8_t *value,
         uint64_t *size);
 const struct catalogue_bucket *bucket_find(unsigned bucket);
+/* The leaf of a key, when it is not in memory, else 0. The inner pages come in. */
+mshm_pid leaf_absent(unsigned bucket, uint32_t key);
 
 /* --- core_truth.c --- */
 

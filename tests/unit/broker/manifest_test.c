@@ -47,7 +47,7 @@ struct picture {
     uint64_t incarnation, first_segment, cut;
     data_location pages[PAGES];
     struct manifest_file files[FILES];
-    char catalogue[TEXT], outcomes[TEXT];
+    char catalogue[TEXT], outcomes[TEXT], strays[TEXT];
     uint32_t last_pid;
 };
 
@@ -90,11 +90,22 @@ picture_outcomes(void *argument, const void *bytes, uint64_t size)
     return MSHM_OK;
 }
 
+/* Unlike the others they may become none. */
+static int
+picture_strays(void *argument, const void *bytes, uint64_t size)
+{
+    struct picture *picture = argument;
+    ck_assert_uint_le(size, TEXT);
+    memset(picture->strays, 0, TEXT);
+    memcpy(picture->strays, bytes, size);
+    return MSHM_OK;
+}
+
 static int
 load(struct manifest *manifest, struct picture *picture)
 {
-    struct manifest_visitor visitor = {picture, picture_page, picture_file, picture_catalogue,
-                                       picture_outcomes};
+    struct manifest_visitor visitor = {picture,           picture_page,     picture_file,
+                                       picture_catalogue, picture_outcomes, picture_strays};
     why[0] = '\0';
     memset(picture, 0, sizeof *picture);
     int status = manifest_load(env, manifest, &visitor, why, sizeof why);
@@ -117,7 +128,7 @@ same(const struct picture *a, const struct picture *b)
     return a->incarnation == b->incarnation && a->first_segment == b->first_segment &&
            a->cut == b->cut && memcmp(a->pages, b->pages, sizeof a->pages) == 0 &&
            memcmp(a->catalogue, b->catalogue, TEXT) == 0 &&
-           memcmp(a->outcomes, b->outcomes, TEXT) == 0;
+           memcmp(a->outcomes, b->outcomes, TEXT) == 0 && memcmp(a->strays, b->strays, TEXT) == 0;
 }
 
 /* --- a history --- */
@@ -126,7 +137,7 @@ struct step {
     struct manifest_edit edit;
     struct manifest_page pages[PAGES];
     struct manifest_file files[FILES];
-    char catalogue[TEXT], outcomes[TEXT];
+    char catalogue[TEXT], outcomes[TEXT], strays[TEXT];
 };
 
 /* Edit `number` of the history, and what is so after it. */
@@ -174,6 +185,13 @@ step_make(struct step *step, struct picture *picture, unsigned number)
         memset(picture->outcomes, 0, TEXT);
         memcpy(picture->outcomes, step->outcomes, 100);
     }
+    if (number % 4 >= 2) {
+        snprintf(step->strays, TEXT, "strays %u", number);
+        step->edit.strays = step->strays;
+        step->edit.strays_size = number % 4 == 2 ? 50 : 0;
+        memset(picture->strays, 0, TEXT);
+        memcpy(picture->strays, step->strays, step->edit.strays_size);
+    }
 }
 
 /* The state after each edit; pictures[0] after the first one. */
@@ -216,7 +234,9 @@ whole_bytes(const struct manifest *manifest, unsigned number, struct step *step,
                                         .catalogue = picture->catalogue,
                                         .catalogue_size = TEXT,
                                         .outcomes = picture->outcomes,
-                                        .outcomes_size = TEXT};
+                                        .outcomes_size = TEXT,
+                                        .strays = picture->strays,
+                                        .strays_size = TEXT};
     for (uint32_t pid = 1; pid < PAGES; pid++)
         if (picture->pages[pid] != 0)
             step->pages[step->edit.page_count++] = (struct manifest_page){pid, picture->pages[pid]};

@@ -195,6 +195,37 @@ START_TEST(what_reading_returns_is_returned)
 }
 END_TEST
 
+/* Its frame holds all of it. What is below the newest record can only be named by who can read that. */
+START_TEST(a_page_in_memory_whose_chain_cannot_be_named_is_written_in_full)
+{
+    leaf_fill(50, 100, 1);
+    data_location full = leaf_pack(100);
+    append("key001", "changed", 101);
+    struct page_source source = leaf_source(&leaf, 101);
+    source.location = full;
+    source.since = 100;
+    disk_pack(&disk, &source, &keep_all, &packed);
+    data_location delta = packed.location;
+    ck_assert_uint_eq(data_location_chain(delta), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        append("key002", "changed", 102 + i);
+        source = leaf_source(&leaf, 102 + i);
+        source.location = delta;
+        source.since = 101;
+        if (i == 0)
+            disk.error = MSHM_IO;
+        else
+            disk.bytes[data_location_offset(delta) + 80] ^= 1;
+        ck_assert_int_eq(disk_pack_try(&disk, &source, &keep_all, &packed), MSHM_OK);
+        disk.error = 0;
+        ck_assert_uint_eq(data_location_chain(packed.location), 0);
+        ck_assert_uint_eq(packed.dead_count, 1);
+        ck_assert_uint_eq(packed.dead[0], delta);
+        expect_loaded(packed.location, leaf.versions);
+    }
+}
+END_TEST
+
 /* The largest base that may have deltas, then as many deltas and blind writes as are allowed, each as costly as
  * allowed, and all of it must fit into a frame: with keys as short as can be, or with a long prefix that the later
  * keys do not have. */
@@ -289,6 +320,7 @@ main(void)
         blind_writes_become_deltas_and_in_the_end_a_full_record,
         blind_writes_are_merged_when_the_page_is_read,
         what_reading_returns_is_returned,
+        a_page_in_memory_whose_chain_cannot_be_named_is_written_in_full,
         a_chain_of_all_that_is_allowed_fits_into_a_frame,
     };
     return scene_run("page_delta", tests, sizeof tests / sizeof *tests);

@@ -148,6 +148,7 @@ struct job {
     struct page_source sources[JOB_PAGES];
     bool freed[JOB_PAGES];
     data_location results[JOB_PAGES];
+    bool lost[JOB_PAGES]; /* its records could not be read */
     bool ran;
 };
 
@@ -159,6 +160,9 @@ struct world {
     struct record *records;
     uint32_t record_count, record_capacity;
     data_location manifest[WORLD_PIDS];
+    struct content strays[WORLD_PIDS];          /* of the checkpoint in flight */
+    struct content manifest_strays[WORLD_PIDS]; /* that the manifest has */
+    uint64_t carried;
     struct job job;
     uint32_t next; /* sealed place that no job has taken */
     uint64_t fulls, deltas, nothings;
@@ -495,6 +499,10 @@ job_run(struct world *world, uint64_t *random)
         const struct page_source *source = &job->sources[i];
         bool want_full = random != NULL && fixture_random(random) % 8 == 0;
         job->results[i] = 0;
+        job->lost[i] = random != NULL && source->frame == NULL && !job->freed[i] &&
+                       fixture_random(random) % 4 == 0;
+        if (job->lost[i])
+            continue;
         if (job->freed[i])
             REQUIRE(source->location == world->manifest[source->pid] && source->location != 0);
         else if (source->frame != NULL)
@@ -505,10 +513,37 @@ job_run(struct world *world, uint64_t *random)
     job->ran = true;
 }
 
+/* What could not be read waits, in memory and for the manifest. False: there is no room for it. */
+static inline bool
+job_carry(struct world *world)
+{
+    struct job *job = &world->job;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < job->count; i++)
+        for (const struct blind_entry *entry = job->lost[i] ? job->sources[i].blind : NULL;
+             entry != NULL; entry = blind_entry_older(entry))
+            count++;
+    if (count > 0 && pages_carry_reserve(world->pages, count, count * UINT64_C(6)) != MSHM_OK)
+        return false;
+    for (uint32_t i = 0; i < job->count; i++) {
+        if (!job->lost[i])
+            continue;
+        REQUIRE(world->strays[job->sources[i].pid].count == 0);
+        list_add(&world->strays[job->sources[i].pid], job->sources[i].blind, 0);
+        pages_carry(world->pages, job->first + i);
+        world->carried++;
+    }
+    return true;
+}
+
 static inline void
 job_finish(struct world *world)
 {
     struct job *job = &world->job;
+    if (!job_carry(world)) {
+        job->ran = false;
+        return;
+    }
     for (uint32_t i = 0; i < job->count; i++)
         pages_packed(world->pages, job->first + i, job->results[i]);
     world->next = job->first + job->count;
@@ -525,6 +560,34 @@ manifest_edit(struct world *world)
         if (pages_result(world->pages, i, &pid, &location))
             world->manifest[pid] = location;
     }
+    memcpy(world->manifest_strays, world->strays, sizeof(world->strays));
+}
+
+/* What a start finds. */
+static inline struct content
+manifest_content(struct world *world, mshm_pid pid)
+{
+    struct content content = chain_content(world, world->manifest[pid]);
+    content_add_all(&content, &world->manifest_strays[pid]);
+    return content;
+}
+
+static inline void
+manifest_restore_strays(struct world *world, mshm_pid pid)
+{
+    const struct content *strays = &world->manifest_strays[pid];
+    mshm_timestamp former = 0;
+    for (unsigned i = 0; i < strays->count; i++) { /* the oldest of those that are left */
+        const struct item *next = NULL;
+        struct item_bytes bytes;
+        for (unsigned k = 0; k < strays->count; k++)
+            if (strays->items[k].timestamp > former &&
+                (next == NULL || strays->items[k].timestamp < next->timestamp))
+                next = &strays->items[k];
+        struct mshm_version version = item_version(*next, &bytes);
+        REQUIRE_STATUS(pages_restore_stray(world->pages, pid, &version), MSHM_OK);
+        former = next->timestamp;
+    }
 }
 
 static inline void
@@ -533,6 +596,7 @@ checkpoint_seal(struct world *world)
     REQUIRE_STATUS(pages_seal(world->pages, world->clock), MSHM_OK);
     world->next = 0;
     world->job.count = 0;
+    memset(world->strays, 0, sizeof(world->strays));
 }
 
 /* Packs what is left and edits the manifest. */

@@ -101,7 +101,7 @@ durable_verify(mshm_pid pid)
     REQUIRE((location != 0) == page->durable_live);
     if (location == 0)
         return;
-    struct content disk = chain_content(&model.world, location);
+    struct content disk = manifest_content(&model.world, pid);
     REQUIRE_CONTENT(&disk, &page->durable);
 }
 
@@ -437,6 +437,8 @@ step_restart(void)
     world->nothings = old.nothings;
     world->record_capacity = old.record_capacity;
     memcpy(world->manifest, old.manifest, sizeof(world->manifest));
+    memcpy(world->manifest_strays, old.manifest_strays, sizeof(world->manifest_strays));
+    world->carried = old.carried;
     memset(model.readings, 0, sizeof(model.readings));
     model.phase = IDLE;
     model.live = 0;
@@ -452,6 +454,9 @@ step_restart(void)
             REQUIRE_STATUS(pages_restore(world->pages, pid, world->manifest[pid]), MSHM_OK);
     }
     REQUIRE_STATUS(pages_restored(world->pages, world->clock), MSHM_OK);
+    for (mshm_pid pid = 1; pid < WORLD_PIDS; pid++)
+        if (world->manifest[pid] != 0)
+            manifest_restore_strays(world, pid);
     model.restarts++;
 }
 
@@ -542,6 +547,7 @@ START_TEST(random_histories_read_as_the_oracle_says_in_memory_and_on_disk)
     ck_assert_uint_gt(model.installed, 100);
     ck_assert_uint_gt(model.blind, 100);
     ck_assert_uint_gt(model.outdated, 0);
+    ck_assert_uint_gt(model.world.carried, 20);
     world_fini(&model.world);
 }
 END_TEST

@@ -235,6 +235,8 @@ planted_save(struct planted *planted)
         .catalogue_size = check->catalogue_size,
         .outcomes = check->outcomes,
         .outcomes_size = check->outcomes_size,
+        .strays = check->strays,
+        .strays_size = check->strays_size,
     };
     void *bytes = manifest_snapshot_bytes(&check->manifest, &edit, &size);
     require(bytes != NULL, "out of memory");
