@@ -404,7 +404,7 @@ core_maintain(struct core *core)
     bool more = tree_tend(core->tree, TEND_LEAVES);
     more = expire_run(core) || more;
     more = core_reap(core) || more;
-    core->pressed = more;
+    core->pressed = more || core->sessions->held > 0; /* who waits for memory rings for nothing */
     if (core->untidy && core->now_ns - core->committed_ns >= TIDY_NS)
         core->untidy = tree_tidy(core->tree, TIDY_LEAVES, catalogue_resolve, core->catalogue);
     uint64_t expiry = expire_due_ns(core);
