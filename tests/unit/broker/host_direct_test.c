@@ -33,7 +33,8 @@ answer_all(struct host_read *read, size_t most)
             size = 0;
         else if (size > FILE_SIZE - read->offset)
             size = (size_t)(FILE_SIZE - read->offset);
-        memcpy(read->at, file + read->offset, size);
+        if (size > 0)
+            memcpy(read->at, file + read->offset, size);
         host_read_answer(read, (int64_t)size);
     }
     return read->result;
