@@ -285,6 +285,7 @@ checkpoint_end(struct core *core)
     AO_store(&counters->checkpoint_cut, checkpoint->cut.timestamp);
     checkpoint->stage = manifest_long(&core->manifest) ? CHECKPOINT_COLLECT : CHECKPOINT_IDLE;
     checkpoint->collect_next = 1;
+    core->dirty = true; /* the figures are others now */
     MACE_KILL_POINT("checkpoint:published");
 }
 
@@ -320,7 +321,7 @@ removals_turn(struct core *core)
     checkpoint->removal_count = kept;
     if (checkpoint->removing_count == 0)
         return;
-    checkpoint->working = true;
+    checkpoint->working = core->dirty = true;
     core->env->job_start(core->env->context, files_remove, core,
                          CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_REMOVE);
 }
