@@ -7,7 +7,8 @@
  *      | some microseconds                      hand-over between two running threads costs a hundredth of two wake-ups
  *      v
  *   yield: step again, with sched_yield between   more threads than processors want to run: the clients go first
- *      | nobody published while they could
+ *      | nobody published while they could, or a yield met somebody who runs for long: a thread that is woken from its
+ *      | sleep goes before those, one that has yielded after them
  *      v
  *   core_sleep -> poller_wait -> core_awake
  *
@@ -15,7 +16,6 @@
  * processor is better left to others.
  */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -24,6 +24,7 @@
 #include "host_clock.h"
 #include "host_sched.h"
 #include "liveness.h"
+#include "mshm/protocol.h"
 #include "mshm/store.h"
 
 enum {
@@ -163,8 +164,7 @@ loop_spin(struct loop *loop)
     if (loop->yields >= least && idle_ns >= longest_ns)
         return false;
     loop->yields++;
-    sched_yield();
-    return true;
+    return mshm_yield() != 0;
 }
 
 static uint64_t

@@ -1,7 +1,6 @@
 /* host_posix.c - appends by system calls on one thread, reads on several, so that the device has many to choose from. */
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "host_io.h"
 #include "host_read.h"
 #include "host_sched.h"
+#include "mshm/protocol.h"
 
 enum { LINGER_NS = 20 * 1000 }; /* after an append */
 
@@ -86,8 +86,8 @@ posix_linger(struct posix_io *io)
 {
     uint64_t until_ns = host_clock_ns() + LINGER_NS;
 
-    while (AO_load(&io->called) == 0 && host_clock_ns() < until_ns)
-        sched_yield();
+    while (AO_load(&io->called) == 0 && host_clock_ns() < until_ns && mshm_yield())
+        ;
 }
 
 /* Waits; NULL when the queue is empty and closing. */

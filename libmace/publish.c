@@ -19,7 +19,6 @@
  * after a second its answer is harvested, too, and should it only have been slow it finds the answer in `outcomes`. Nor
  * does anybody hold back for longer than that.
  */
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -285,10 +284,8 @@ drain_end(struct mlib_attachment *attachment)
 static void
 room_pause(unsigned tries)
 {
-    if (tries < ROOM_YIELDS) {
-        sched_yield();
+    if (tries < ROOM_YIELDS && mshm_yield())
         return;
-    }
     struct timespec pause = {.tv_nsec = (long)room_pause_ns};
     (void)syscall(SYS_nanosleep, &pause, NULL);
 }

@@ -2,8 +2,9 @@
  *
  * Spinning is right when the broker runs on another processor (a hand-over takes 0.1 us, two futex calls 9 us);
  * yielding is right when more clients than processors wait, because it lets the broker run without a system call to
- * wake this thread again; sleeping is right when the answer needs a disk. The death of the broker wakes nobody, so no
- * sleep is longer than 100 ms.
+ * wake this thread again; sleeping is right when the answer needs a disk, or when somebody who has nothing to do with
+ * the database wants the processors: a yield then costs a time slice of theirs, and a thread that is woken from its sleep
+ * goes before them. The death of the broker wakes nobody, so no sleep is longer than 100 ms.
  */
 #include <errno.h>
 #include <limits.h>
@@ -19,6 +20,12 @@
 enum { WAIT_SPINS = 150, WAIT_YIELDS = 400, WAIT_YIELDS_DISK = 20 };
 static const uint64_t wait_slice_ns = 100 * 1000 * 1000;
 
+/* A yield that lasts longer than long_yield_ns has met somebody else's time slice; for the next busy_ns nobody here
+ * yields. All threads of the process write and read the word, in no order with anything: it is a hint. */
+static const uint64_t long_yield_ns = 200 * 1000, busy_ns = 50 * 1000 * 1000,
+                      busy_spin_ns = 60 * 1000;
+static AO_t busy_until_ns;
+
 static int
 answered(const struct mshm_session *session, uint64_t sequence)
 {
@@ -28,15 +35,21 @@ answered(const struct mshm_session *session, uint64_t sequence)
     return (int)(done - (unsigned)sequence) >= 0;
 }
 
+static uint64_t
+clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* How long the next sleep may be: 0 when the deadline has passed. */
 static uint64_t
 sleep_ns(uint64_t deadline_ns)
 {
-    struct timespec now;
     if (deadline_ns == 0)
         return wait_slice_ns;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    uint64_t now_ns = clock_ns();
     if (now_ns >= deadline_ns)
         return 0;
     return deadline_ns - now_ns < wait_slice_ns ? deadline_ns - now_ns : wait_slice_ns;
@@ -81,6 +94,46 @@ sleep_once(struct mshm_session *session, const struct mshm_store *store, uint64_
 }
 
 int
+mshm_yield(void)
+{
+    uint64_t before_ns = clock_ns();
+    if (before_ns < AO_load(&busy_until_ns))
+        return 0;
+    sched_yield();
+    uint64_t now_ns = clock_ns();
+    if (now_ns - before_ns <= long_yield_ns)
+        return 1;
+    AO_store(&busy_until_ns, now_ns + busy_ns);
+    return 0;
+}
+
+/* With yields that are in vain: the broker's wake-up may come before a stranger's slice ends on its processor, so
+ * this one is kept for the time that an answer takes. */
+static int
+answered_spinning(const struct mshm_session *session, uint64_t sequence)
+{
+    uint64_t until_ns = clock_ns() + busy_spin_ns;
+    do {
+        if (answered(session, sequence))
+            return 1;
+        mshm_pause();
+    } while (clock_ns() < until_ns);
+    return 0;
+}
+
+static int
+answered_yielding(const struct mshm_session *session, uint64_t sequence, unsigned yields)
+{
+    for (unsigned i = 0; i < yields; i++) {
+        if (!mshm_yield())
+            return answered_spinning(session, sequence);
+        if (answered(session, sequence))
+            return 1;
+    }
+    return 0;
+}
+
+int
 mshm_completion_wait(struct mshm_session *session, const struct mshm_store *store,
                      uint64_t sequence, uint64_t deadline_ns, unsigned cpus)
 {
@@ -91,12 +144,9 @@ mshm_completion_wait(struct mshm_session *session, const struct mshm_store *stor
         }
         mshm_pause();
     }
-    for (unsigned i = 0; i < (cpus > 0 ? WAIT_YIELDS : WAIT_YIELDS_DISK); i++) {
-        sched_yield();
-        if (answered(session, sequence)) {
-            mshm_counter_add(&session->counters.waits_yielded, 1);
-            return MSHM_OK;
-        }
+    if (answered_yielding(session, sequence, cpus > 0 ? WAIT_YIELDS : WAIT_YIELDS_DISK)) {
+        mshm_counter_add(&session->counters.waits_yielded, 1);
+        return MSHM_OK;
     }
     mshm_counter_add(&session->counters.waits_slept, 1);
     int status;

@@ -119,11 +119,14 @@ void mshm_completion_wake(struct mshm_session *session, uint64_t sequence);
 /* Client: nonzero and the answer when `sequence` has been answered. */
 int mshm_completion_take(const struct mshm_session *session, uint64_t sequence, int *status,
                          mshm_timestamp *timestamp);
+/* Lets other threads run that want the processor. 0: that takes long, because somebody who has nothing to do with the
+ * database wants it too; then sleep instead, a thread that is woken goes before those. Any thread. */
+int mshm_yield(void);
 /* Client: waits for the answer by spinning, yielding, then sleeping at most 100 ms (in slices) until `deadline_ns` of
  * CLOCK_MONOTONIC (0 = none) or until the store's liveness says gone. MSHM_OK (answered), MSHM_BROKER_LOST (gone and
  * not answered), MSHM_BUSY (deadline). One waiter per sequence. `cpus` 1: no spinning; 0: the answer
- * needs a disk, so neither spinning nor much yielding: what a waiter burns is missing to those who work for it. MSHM_OK comes also when the place
- * was used again and answered by a later request; mshm_completion_take then says no. */
+ * needs a disk, so neither spinning nor much yielding: what a waiter burns is missing to those who work for it. MSHM_OK
+ * comes also when the place was used again and answered by a later request; mshm_completion_take then says no. */
 int mshm_completion_wait(struct mshm_session *session, const struct mshm_store *store,
                          uint64_t sequence, uint64_t deadline_ns, unsigned cpus);
 
