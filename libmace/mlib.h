@@ -58,8 +58,9 @@ struct mlib_attachment {
 
     pthread_mutex_t publish_lock;
     struct mshm_producer producer;
-    AO_t
-        sync_waiters; /* threads that wait for an answer at level SYNC; any thread adds and subtracts */
+    /* Threads that wait for an answer that needs the disk; and, as a hint, how many such waits are still to come that
+     * expect company because there was some. Any thread changes both. */
+    AO_t sync_waiters, sync_company;
     uint64_t answers_taken;        /* sequences <= it were copied to `outcomes` */
     struct mlib_outcome *outcomes; /* MLIB_OUTCOMES places, by sequence */
     uint64_t tickets; /* asynchronous commits whose outcome mace_wait has not returned */

@@ -29,6 +29,7 @@
 
 enum {
     ROOM_YIELDS = 500,
+    COMPANY_WAITS = 16, /* after two waited together, so many expect to do so again */
     DEFERRED_MAX = MSHM_MAX_LANES /
                    2, /* lanes that asynchronous commits may hold: leaves some to begin with */
 };
@@ -120,8 +121,8 @@ mlib_answers_settle(struct mlib_attachment *attachment)
     }
 }
 
-/* Waits as its company allows: while as many threads as processors wait for the disk, the later ones sleep at once, because
- * what they burn is missing to the broker and to the kernel's own workers. */
+/* Waits as its company allows: one that waits for the disk alone yields until the answer is there, several sleep at once,
+ * because what they burn is missing to the broker and to the kernel's own workers. */
 static int
 completion_wait(struct mlib_attachment *attachment, uint64_t sequence, unsigned level,
                 uint64_t deadline_ns)
@@ -131,9 +132,14 @@ completion_wait(struct mlib_attachment *attachment, uint64_t sequence, unsigned 
     unsigned cpus = attachment->mace->cpus;
     if (level != MACE_SYNC)
         return mshm_completion_wait(session, store, sequence, deadline_ns, cpus);
-    AO_t before = AO_fetch_and_add1(&attachment->sync_waiters);
-    int status =
-        mshm_completion_wait(session, store, sequence, deadline_ns, before + 1 < cpus ? cpus : 0);
+    bool alone = AO_fetch_and_add1(&attachment->sync_waiters) == 0;
+    AO_t company = AO_load(&attachment->sync_company);
+    if (!alone)
+        AO_store(&attachment->sync_company, COMPANY_WAITS);
+    else if (company > 0)
+        AO_store(&attachment->sync_company, company - 1);
+    alone = alone && company == 0;
+    int status = mshm_completion_wait(session, store, sequence, deadline_ns, alone ? cpus : 0);
     AO_fetch_and_sub1(&attachment->sync_waiters);
     return status;
 }

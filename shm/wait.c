@@ -126,7 +126,8 @@ answered_yielding(const struct mshm_session *session, uint64_t sequence, unsigne
 {
     for (unsigned i = 0; i < yields; i++) {
         if (!mshm_yield())
-            return answered_spinning(session, sequence);
+            return yields == WAIT_YIELDS ? answered_spinning(session, sequence)
+                                         : answered(session, sequence);
         if (answered(session, sequence))
             return 1;
     }
