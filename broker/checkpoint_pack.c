@@ -16,7 +16,7 @@
 
 /* --- the job --- */
 
-/* Whether packing this page begins with its newest record; whether it takes the rest of the chain, too. */
+/* Whether packing this page begins with its newest record. */
 static bool
 reads_newest(const struct page_source *source)
 {
@@ -24,13 +24,6 @@ reads_newest(const struct page_source *source)
         return false;
     return source->frame == NULL ||
            (source->older == NULL && data_location_older(source->location) > 0);
-}
-
-static bool
-reads_chain(const struct page_source *source)
-{
-    unsigned older = data_location_older(source->location);
-    return source->frame == NULL && older > 0 && (source->full || older == DATA_CHAIN_MAX);
 }
 
 /* The pages are packed one after the other, and each waits for its records: so the disk is told of all of them before,
@@ -45,7 +38,8 @@ batch_ahead(struct batch *batch)
             data_ahead(core->data, batch->sources[i].location);
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct page_source *source = &batch->sources[i];
-        if (batch->freed[i] || !reads_chain(source) || older_read(core, source, older) != MSHM_OK)
+        if (batch->freed[i] || !page_pack_reads_chain(source) ||
+            older_read(core, source, older) != MSHM_OK)
             continue;
         for (unsigned j = 0; j < data_location_older(source->location); j++)
             data_ahead(core->data, older[j]);
@@ -298,8 +292,11 @@ pack_complete(struct core *core, struct batch *batch, int status)
     for (uint32_t i = 0; i < batch->packed; i++) {
         const struct page_packed *result = &batch->results[i];
         bool written = batch->statuses[i] == MSHM_OK && !batch->freed[i] && result->size > 0;
-        if (written)
+        if (written) {
             data_live(core->data, result->location);
+            pages_chain_remember(core->pages, batch->sources[i].pid, result->location,
+                                 result->older);
+        }
         for (uint32_t j = 0; j < result->dead_count && batch->statuses[i] == MSHM_OK; j++)
             data_dead(core->data, result->dead[j]);
         pages_packed(core->pages, batch->first + i, written ? result->location : 0);

@@ -33,7 +33,7 @@ typedef uint64_t data_location;
 enum {
     DATA_UNIT = 64,         /* bytes: alignment of records */
     DATA_RECORDS_AT = 4096, /* bytes: offset of the first record of a file */
-    DATA_CHAIN_MAX = 8,     /* deltas on top of a full record */
+    DATA_CHAIN_MAX = 2,     /* deltas on top of a full record */
     DATA_NO_DELTA = 15,
     /* A delta is put only on a full record whose raw payload is not larger, and whose versions cost (data_version_cost)
      * so little that DATA_CHAIN_MAX deltas and two lists of blind writes, each of at most DATA_DELTA_MAX of cost, fit
@@ -41,6 +41,9 @@ enum {
      * laid out. */
     DATA_DELTA_BASE_MAX = 24 * 1024,
     DATA_DELTA_MAX = 3072, /* two writes of 16 + 1000 bytes */
+    /* Cost up to which a delta takes up the one below it. A get reads a block of the device for each record of the chain,
+     * however small it is; what is longer costs writes, what is shorter reads. */
+    DATA_MERGED_MAX = 1536,
 };
 /* Bytes of a frame that one version takes at most: its entry's header and padding, and its key's head, slot and share
  * of the hash buckets. */

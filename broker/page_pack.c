@@ -45,8 +45,13 @@ report_record(struct packing *packing, const struct page_draft *draft, const dat
         .older_count = record->chain,
     };
     memcpy(packed->older, draft->older, record->chain * sizeof(data_location));
-    if (record->chain > 0 || packing->source->location == 0)
+    if (packing->source->location == 0)
         return;
+    if (record->chain > 0) {
+        packed->dead_count = record->chain == data_location_older(packing->source->location);
+        packed->dead[0] = packing->source->location;
+        return;
+    }
     packed->dead_count =
         packing->older_lost ? 1 : 1 + data_location_older(packing->source->location);
     packed->dead[0] = packing->source->location;
@@ -72,17 +77,47 @@ static bool
 delta_allowed(const struct packing *packing)
 {
     const struct page_source *source = packing->source;
-    unsigned chain = data_location_chain(source->location);
-    return !source->full && !packing->older_lost && source->location != 0 && chain < DATA_CHAIN_MAX;
+    return !source->full && !packing->older_lost && source->location != 0 &&
+           data_location_chain(source->location) <= DATA_CHAIN_MAX;
 }
 
-static bool
-delta_fits(const struct page_list *list)
+static uint64_t
+list_cost(const struct page_list *list)
 {
     uint64_t cost = 0;
     for (uint32_t i = 0; i < list->count; i++)
         cost += data_version_cost(list->versions[i].key_size, list->versions[i].value_size);
-    return cost <= DATA_DELTA_MAX;
+    return cost;
+}
+
+/* The delta that goes on top of the chain: `list`, or in place of the newest delta: `merged`, both lists together (no
+ * versions: there is none, or it is not known). False: neither will do. */
+static bool
+delta_draft(const struct page_source *source, const data_location *older,
+            const struct page_list *list, const struct page_list *merged, struct page_draft *draft)
+{
+    unsigned chain = data_location_older(source->location);
+    if (chain > 0 && merged->count > 0 && list_cost(merged) <= DATA_MERGED_MAX) {
+        page_draft_delta(draft, older[0], older + 1, merged);
+        return true;
+    }
+    if (chain >= DATA_CHAIN_MAX || list_cost(list) > DATA_DELTA_MAX)
+        return false;
+    page_draft_delta(draft, source->location, older, list);
+    return true;
+}
+
+bool
+page_pack_reads_chain(const struct page_source *source)
+{
+    unsigned older = data_location_older(source->location);
+    uint64_t cost = data_location_size(source->location);
+    if (source->frame != NULL || older == 0)
+        return false;
+    for (const struct blind_entry *entry = source->blind; entry != NULL;
+         entry = blind_entry_older(entry))
+        cost += data_version_cost(entry->key_size, entry->value_size);
+    return source->full || (older >= DATA_CHAIN_MAX && cost > DATA_MERGED_MAX);
 }
 
 /* --- records that are there --- */
@@ -148,16 +183,18 @@ frame_delta(struct packing *packing, const struct page_draft *full, const data_l
 {
     const struct page_source *source = packing->source;
     struct page_draft draft = *full;
-    struct page_list list = list_above(packing, &full->versions, source->since);
-    if (list.versions == NULL)
+    struct page_list list = list_above(packing, &full->versions, source->since), merged = {NULL, 0};
+    if (list.versions != NULL && source->below != 0)
+        merged = list_above(packing, &full->versions, source->below);
+    if (list.versions == NULL || (merged.versions == NULL && source->below != 0))
         return MSHM_NO_MEMORY;
     *done = list.count == 0;
     if (list.count == 0) {
         report_nothing(packing, older);
         return MSHM_OK;
     }
-    page_draft_delta(&draft, source->location, older, &list);
-    if (!delta_fits(&list) || page_draft_size(&draft) * 2 > page_draft_size(full))
+    if (!delta_draft(source, older, &list, &merged, &draft) ||
+        page_draft_size(&draft) * 2 > page_draft_size(full))
         return MSHM_OK;
     *done = true;
     return record_write(packing, &draft, older);
@@ -333,13 +370,29 @@ absent_full(struct packing *packing, const uint8_t *newest, const data_location 
     return status;
 }
 
+/* What is new and what the newest delta holds, together. */
+static int
+absent_merge(struct packing *packing, const uint8_t *newest, const struct page_list *list,
+             struct page_list *merged)
+{
+    ZSTD_DCtx *zstd = NULL;
+    struct page_image delta;
+    int status = page_unpack(&packing->memory, &zstd, newest, 0, &delta, NULL);
+    if (status == MSHM_OK)
+        status = page_list_merge(&packing->memory, list, &delta.versions, merged);
+    if (status == MSHM_OK)
+        page_list_prune(merged, packing->keep, false);
+    ZSTD_freeDCtx(zstd);
+    return status;
+}
+
 static int
 pack_absent(struct packing *packing)
 {
     const struct page_source *source = packing->source;
     data_location older[DATA_CHAIN_MAX];
     struct page_record newest;
-    struct page_list list;
+    struct page_list list, merged = {NULL, 0};
     const uint8_t *bytes;
     assert(source->location != 0); /* a page that is in no frame is on disk */
     int status = record_read(packing, source->location, &bytes);
@@ -355,15 +408,19 @@ pack_absent(struct packing *packing)
         report_nothing(packing, older);
         return MSHM_OK;
     }
-    if (!delta_allowed(packing) || newest.kind == PAGE_RECORD_INNER || !delta_fits(&list))
-        return absent_full(packing, bytes, older);
+    if (newest.kind == PAGE_RECORD_DELTA && !source->full)
+        status = absent_merge(packing, bytes, &list, &merged);
+    if (status != MSHM_OK)
+        return status;
     struct page_draft draft = {
         .record = {.birth = newest.birth,
                    .bucket = newest.bucket,
                    .compression = source->compression == PAGE_ZSTD ? PAGE_ZSTD : PAGE_PLAIN,
                    .frame_class = newest.frame_class},
     };
-    page_draft_delta(&draft, source->location, older, &list);
+    if (!delta_allowed(packing) || newest.kind == PAGE_RECORD_INNER ||
+        !delta_draft(source, older, &list, &merged, &draft))
+        return absent_full(packing, bytes, older);
     return record_write(packing, &draft, older);
 }
 

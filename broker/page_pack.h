@@ -73,6 +73,7 @@ struct page_source {
     /* The records below that one, newest first, data_location_older(location) of them. Not in memory: NULL, the packer
      * reads them from the newest record's head. */
     const data_location *older;
+    mshm_timestamp below; /* cut of the first of those; 0: not known */
     uint8_t
         compression; /* PAGE_ZSTD, else none; a page not in memory stays as its full record is */
 };
@@ -91,7 +92,8 @@ typedef int page_read(void *argument, data_location location, uint32_t offset, v
 struct page_packed {
     data_location location; /* its chain says whether it is full */
     uint32_t size; /* bytes, 0: nothing to write, the page's newest record is still right */
-    /* What is garbage once the new record counts: all records of the former chain when the new one is full. */
+    /* What is garbage once the new record counts: all records of the former chain when the new one is full, the newest
+     * one when its versions are in the new delta. */
     data_location dead[DATA_CHAIN_MAX + 1];
     uint32_t dead_count;
     /* The records below the new one, newest first. */
@@ -102,13 +104,17 @@ struct page_packed {
 /* Writes the record of a page to `to` (for the place that `place` names). It is a delta when that is allowed
  * (source->full not set, there is a record and room in its chain, DATA_DELTA_*, and a leaf), and, for a page in
  * memory, when it is smaller than half of a full one; a page not in memory whose chain is full is read, merged and
- * written as a full one. Versions that `keep` does not need are left out; the newest version of a key always stays, a
+ * written as a full one. A delta takes up the newest one below it while both are small: so a chain of few records holds
+ * many flushes, and each version is written a few times instead of each page once for every few of them (the tiers of
+ * O'Neil et al., "The log-structured merge-tree", 1996, within one page). Versions that `keep` does not need are left out; the newest version of a key always stays, a
  * tombstone only while somebody needs it, or while what it hides may stand elsewhere: in a delta, in a page with
  * history or not in memory. MSHM_OK; MSHM_FULL: `capacity` is too small (at least PAGE_PACK_MAX always suffices);
  * MSHM_NO_MEMORY; MSHM_CORRUPT: the frame, or a record that is needed, is damaged; or what `read` returned. A page in
  * memory needs no record: when those of a chain cannot be named it becomes a full one, and only the newest is in
  * `dead`; the others stay counted as in use. */
 enum { PAGE_PACK_MAX = 128 * 1024 };
+/* Before: will it likely read all records of the page? */
+bool page_pack_reads_chain(const struct page_source *source);
 int page_pack(const struct page_source *source, const struct page_keep *keep,
               const struct page_place *place, page_read *read, void *read_argument, uint8_t *to,
               uint32_t capacity, struct page_packed *packed);

@@ -218,6 +218,22 @@ entry_lay_out(struct pager *pager, struct page_in *entry)
     entry_end(pager, entry, status);
 }
 
+/* Begins with the newest record, or, when the others are remembered, with all of them side by side. */
+static void
+entry_start(struct pager *pager, struct page_in *entry, data_location location)
+{
+    struct page_records *records = &entry->records;
+    bool misled = records->misled;
+    page_records_free(records);
+    *records = (struct page_records){.location = location, .count = 1};
+    entry->status = MSHM_OK;
+    records->recalled =
+        !misled && pages_chain_recall(pager->pages, entry->pid, location, records->older);
+    entry_read(pager, entry, 0);
+    for (unsigned i = 1; records->recalled && i <= data_location_older(location); i++)
+        entry_read(pager, entry, i);
+}
+
 /* No read is under way: what next? When the page has been written to another place meanwhile, what was read does not
  * count, not even a failure: its file may be gone. */
 static void
@@ -230,11 +246,8 @@ entry_go_on(struct pager *pager, struct page_in *entry)
             entry_end(pager, entry, MSHM_OK);
             return;
         }
-        if (location != records->location) {
-            page_records_free(records);
-            *records = (struct page_records){.location = location, .count = 1};
-            entry->status = MSHM_OK;
-            entry_read(pager, entry, 0);
+        if (location != records->location || records->misled) {
+            entry_start(pager, entry, location);
             continue;
         }
         if (entry->status != MSHM_OK) {

@@ -38,11 +38,18 @@ page_records_check(struct page_records *records, const struct pager *pager, mshm
     data_location location = page_records_location(records, index);
     int status = page_record_check(records->bytes[index], data_location_size(location), location,
                                    pager->options.database_id, pid, why);
-    if (status == MSHM_OK && index == 0) {
-        page_record_older(records->bytes[0], records->older);
-        records->count = 1 + data_location_older(location);
-    }
-    return status;
+    if (status != MSHM_OK || index > 0)
+        return status;
+    data_location older[DATA_CHAIN_MAX];
+    unsigned count = data_location_older(location);
+    page_record_older(records->bytes[0], older);
+    records->misled =
+        records->recalled && memcmp(older, records->older, count * sizeof *older) != 0;
+    if (records->misled)
+        return MSHM_OK;
+    memcpy(records->older, older, count * sizeof *older);
+    records->count = 1 + count;
+    return MSHM_OK;
 }
 
 /* --- laying out --- */
@@ -90,6 +97,16 @@ class_choose(const struct pager *pager, const struct page_facts *facts, unsigned
     return *least > facts->frame_class ? *least : facts->frame_class;
 }
 
+/* The cut of the record below the newest one. */
+static mshm_timestamp
+records_below(const struct page_records *records)
+{
+    struct page_record record = {0};
+    if (records->count > 1)
+        memcpy(&record, records->bytes[1], sizeof record);
+    return record.cut;
+}
+
 int
 pager_lay_out(struct pager *pager, mshm_pid pid, const struct page_records *records,
               uint32_t *class, const char **why)
@@ -117,7 +134,8 @@ pager_lay_out(struct pager *pager, mshm_pid pid, const struct page_records *reco
         return MSHM_CORRUPT;
     }
     AO_t word = frames_word(pager->frames, frame, chosen, leaf ? mshm_leaf_hint(frame) : 0);
-    pages_install(pager->pages, pid, word, facts.birth, facts.cut, records->older, newer);
+    pages_install(pager->pages, pid, word, facts.birth, facts.cut, records_below(records),
+                  records->older, newer);
     if (pager->options.loaded != NULL)
         pager->options.loaded(pager->history_argument, pid);
     mshm_counter_add(&pager->counters->page_reads, 1);

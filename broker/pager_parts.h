@@ -11,6 +11,8 @@ struct page_records {
     data_location older[DATA_CHAIN_MAX];
     void *bytes[DATA_CHAIN_MAX + 1]; /* of the newest, then as in `older`; 64-aligned */
     unsigned count;                  /* 1 until the newest one was checked */
+    bool recalled; /* `older` was remembered, and is to be compared with what the newest one says */
+    bool misled;   /* that is something else */
 };
 
 enum { DAMAGED_KEPT = 16 };

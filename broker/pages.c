@@ -2,11 +2,6 @@
  * pages_parts.h. */
 #include "pages_parts.h"
 
-enum {
-    CHAIN_LONG = 3,    /* records below the newest one that are too many for a page that is read */
-    SHORTEN_SHARE = 4, /* this part of the cache may wait to be written when such a page is added */
-};
-
 /* --- creation --- */
 
 static int
@@ -16,7 +11,7 @@ pages_fill(struct pages *pages)
     pages->unit_count = (uint32_t)(pages->geometry.frames_size / MSHM_UNIT);
     pages->states = calloc(pages->unit_count, sizeof(*pages->states));
     pages->newest = calloc(pids, sizeof(*pages->newest));
-    if (pages->states == NULL || pages->newest == NULL)
+    if (pages->states == NULL || pages->newest == NULL || chains_create(pages) != MSHM_OK)
         return MSHM_NO_MEMORY;
     int status = pid_set_init(&pages->changed, pids);
     return status != MSHM_OK ? status : blind_create(&pages->blind, pages->frames);
@@ -49,14 +44,15 @@ pages_destroy(struct pages *pages)
         return;
     for (uint32_t i = pages->published; i < pages->place_count; i++)
         if ((pages->places[i].flags & PLACE_OWNS) != 0)
-            free(pages->states[pages->places[i].unit].older);
+            free(pages->states[pages->places[i].unit].chain);
     for (uint32_t unit = 0; pages->states != NULL && unit < pages->unit_count; unit++)
         if ((pages->states[unit].flags & STATE_KEPT) == 0)
-            free(pages->states[unit].older);
+            free(pages->states[unit].chain);
     blind_destroy(pages->blind);
     pid_set_fini(&pages->changed);
     free(pages->places);
     free(pages->states);
+    free(pages->chains);
     free(pages->newest);
     free(pages);
 }
@@ -253,7 +249,7 @@ free_resident(struct pages *pages, AO_t word)
     if (place != NULL && (place->flags & PLACE_PACKED) == 0)
         place->flags |= PLACE_OWNS;
     else
-        free(state->older);
+        free(state->chain);
     frame_drop(pages, unit);
 }
 
@@ -360,36 +356,22 @@ pages_location(const struct pages *pages, mshm_pid pid)
     return mshm_map_state(word) == MSHM_MAP_ON_DISK ? pages_word_location(word) : 0;
 }
 
-data_location *
-older_copy(const data_location *older, unsigned count)
+struct page_chain *
+chain_copy(mshm_timestamp below, const data_location *older, unsigned count)
 {
     if (count == 0 || older == NULL)
         return NULL;
-    data_location *copy = malloc(count * sizeof(*copy));
-    if (copy != NULL)
-        memcpy(copy, older, count * sizeof(*copy));
-    return copy;
-}
-
-/* Reading this page took a read for each record of its chain. Now that all of it is here it is written in full once more, so
- * that the next time takes one; where nobody reads, chains may grow. Not when so much waits to be written already that
- * the writers could feel it. */
-static void
-chain_shorten(struct pages *pages, struct page_state *state)
-{
-    const struct pages_figures *figures = &pages->figures;
-    uint64_t waiting = figures->dirty_bytes + figures->sealed_bytes + figures->kept_bytes +
-                       blind_bytes(pages->blind);
-    if (data_location_older(state->location) < CHAIN_LONG ||
-        waiting > (uint64_t)pages->unit_count * MSHM_UNIT / SHORTEN_SHARE)
-        return;
-    state->flags |= STATE_WHOLE;
-    state_dirty(pages, state);
+    struct page_chain *chain = malloc(sizeof *chain + count * sizeof(*older));
+    if (chain == NULL)
+        return NULL;
+    chain->below = below;
+    memcpy(chain->older, older, count * sizeof(*older));
+    return chain;
 }
 
 void
 pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm_timestamp cut,
-              const data_location *older, bool newer)
+              mshm_timestamp below, const data_location *older, bool newer)
 {
     data_location location = pages_location(pages, pid);
     uint32_t unit = pages_unit(pages, word);
@@ -400,7 +382,7 @@ pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm
         .location = location,
         .since = cut,
         .birth = birth,
-        .older = older_copy(older, data_location_older(location)),
+        .chain = chain_copy(below, older, data_location_older(location)),
         .pid = pid,
         .came = pages_tick(pages->env->clock_ns(pages->env->context)),
         .class = (uint8_t)(mshm_map_class(word) & 15),
@@ -415,7 +397,6 @@ pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm
         blind_forget(pages->blind, pid);
         state_dirty(pages, state);
     }
-    chain_shorten(pages, state);
     AO_store_release(frames_map(pages->frames, pid), word); /* after the frame's bytes */
 }
 

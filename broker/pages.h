@@ -71,10 +71,17 @@ void pages_unpin(struct pages *pages, mshm_pid pid);
 
 /* 0 when the page is in memory or does not exist. */
 data_location pages_location(const struct pages *pages, mshm_pid pid);
+/* The records below the newest one, as they were remembered for the page: false, nothing is known. A hint: what is read
+ * there has to be checked against the newest record. Who writes or moves out a page may let it be remembered. */
+bool pages_chain_recall(const struct pages *pages, mshm_pid pid, data_location location,
+                        data_location *older);
+void pages_chain_remember(struct pages *pages, mshm_pid pid, data_location location,
+                          const data_location *older);
 /* The page was read, with what was written blind to it: publishes the frame. `location` is what pages_location still
- * says; `older` the records below it. newer: it holds writes of the gathering generation, so it is dirty. */
+ * says; `older` the records below it, `below` the cut of the first of them. newer: it holds writes of the gathering
+ * generation, so it is dirty. */
 void pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm_timestamp cut,
-                   const data_location *older, bool newer);
+                   mshm_timestamp below, const data_location *older, bool newer);
 
 /* --- leaving memory --- */
 

@@ -21,10 +21,13 @@ check_older(struct check *check, const struct page_state *state)
 {
     if (state->location >> 60 != 0)
         return refuse(check, "a location that cannot be");
-    if (state->older != NULL && data_location_older(state->location) == 0)
+    const struct page_chain *chain = state->chain;
+    if (chain != NULL && data_location_older(state->location) == 0)
         return refuse(check, "older records of a full one");
-    for (unsigned i = 0; state->older != NULL && i < data_location_older(state->location); i++)
-        if (state->older[i] == 0)
+    if (chain != NULL && chain->below > state->since)
+        return refuse(check, "a newest record that is older than the one below it");
+    for (unsigned i = 0; chain != NULL && i < data_location_older(state->location); i++)
+        if (chain->older[i] == 0)
             return refuse(check, "an older record that is nowhere");
     return true;
 }

@@ -93,9 +93,11 @@ state_evict(struct pages *pages, uint32_t unit, struct page_state *state)
     state_leave(pages, state);
     pages->figures.on_disk_pages++;
     pages->figures.evictions++;
+    if (state->chain != NULL)
+        pages_chain_remember(pages, state->pid, state->location, state->chain->older);
     AO_store_release(frames_map(pages->frames, state->pid), pages_disk_word(state->location));
     frames_retire(pages->frames, pages_frame(pages, unit, state->class), state->class);
-    free(state->older);
+    free(state->chain);
     *state = (struct page_state){0};
 }
 

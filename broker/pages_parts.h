@@ -1,5 +1,5 @@
 /* pages_parts.h - what stands inside struct pages, shared by the files of the page store's table alone (pages.c,
- * pages_seal.c, pages_publish.c, pages_evict.c, pages_restore.c, pages_check.c).
+ * pages_chains.c, pages_seal.c, pages_publish.c, pages_evict.c, pages_restore.c, pages_check.c).
  *
  * Where what is known of a pid stands:
  *
@@ -14,7 +14,7 @@
  * pages, pages with gathered blind writes, and freed pids that wait for it.
  *
  * A sealed page whose frame is replaced or freed before it was packed leaves the state of its old frame behind as it
- * is (KEPT), and that is what pages_source shows from then on. It borrows the array `older` of the page's present
+ * is (KEPT), and that is what pages_source shows from then on. It borrows the `chain` of the page's present
  * state; when the page was freed it owns it (PLACE_OWNS).
  */
 #ifndef PAGES_PARTS_H
@@ -38,15 +38,20 @@ enum state_flags {
     STATE_KEPT = 128,  /* no page any more: what the job still needs of a sealed one */
 };
 
+/* What stands below a page's newest record. */
+struct page_chain {
+    mshm_timestamp below;  /* cut of the first of them */
+    data_location older[]; /* newest first, as many as the newest one's location says */
+};
+
 /* A page in memory; kept at the first unit of its frame. All zero: no page begins there. [48 bytes] */
 struct page_state {
     data_location location; /* of its newest record that counts; 0: none */
     mshm_timestamp since;   /* cut of that record */
     uint64_t birth;
-    data_location *
-        older; /* records below it, newest first; NULL: none, or there was no memory to remember them */
-    mshm_pid pid;   /* 0: no page */
-    uint32_t place; /* among the sealed ones, counted from 1; 0: it is not sealed */
+    struct page_chain *chain; /* below it; NULL: nothing, or there was no memory to remember it */
+    mshm_pid pid;             /* 0: no page */
+    uint32_t place;           /* among the sealed ones, counted from 1; 0: it is not sealed */
     uint32_t pins;
     uint16_t came; /* pages_tick */
     uint8_t flags; /* enum state_flags */
@@ -61,7 +66,7 @@ enum place_flags {
     PLACE_WHOLE = 4,  /* a full record is due */
     PLACE_PACKED = 8, /* its location is the result */
     PLACE_KEPT = 16,  /* the frame at `unit` does not belong to a page any more */
-    PLACE_OWNS = 32,  /* the state at `unit` owns its array of older records */
+    PLACE_OWNS = 32,  /* the state at `unit` owns its chain */
 };
 
 /* One page of the checkpoint in flight. [24 bytes] */
@@ -83,6 +88,8 @@ struct pages {
     struct blind *blind;
     struct page_state *states;
     uint32_t unit_count;
+    struct pages_chain *chains; /* pages_chains.c */
+    uint32_t chain_places;
 
     mshm_timestamp *newest;     /* by pid, as above */
     mshm_timestamp newest_base; /* every page that was there at the start counts as written then */
@@ -155,7 +162,9 @@ enum {
 /* Where the manifest says that the page is, given its word; 0: nowhere. */
 data_location pages_durable(const struct pages *pages, mshm_pid pid, AO_t word);
 /* NULL also when there is no memory: then the addresses are read from the newest record again. */
-data_location *older_copy(const data_location *older, unsigned count);
+struct page_chain *chain_copy(mshm_timestamp below, const data_location *older, unsigned count);
+/* MSHM_OK, MSHM_NO_MEMORY. */
+int chains_create(struct pages *pages); /* pages_chains.c */
 /* Takes a page's part out of the sums before its flags, place or class change, and puts it in again after. */
 void state_leave(struct pages *pages, const struct page_state *state);
 void state_enter(struct pages *pages, const struct page_state *state);

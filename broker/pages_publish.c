@@ -3,7 +3,7 @@
  * Locations change here and nowhere else. What became of a page since the seal decides where its new location goes:
  *
  *   its word now     what happens
- *   RESIDENT         state: location, since, older; CLEAN unless it was written to since
+ *   RESIDENT         state: location, since, chain; CLEAN unless it was written to since
  *   ON_DISK          the word leads to the new record (a page that was not in memory at the seal)
  *   NONE, MOVED      freed since the seal: the next checkpoint reports that, and names this record
  *   NONE, MOVED and  freed before the seal: nothing holds the pid any more
@@ -11,22 +11,23 @@
  */
 #include "pages_parts.h"
 
-/* The records below the new one: none, or the former newest one and those below that. */
-static data_location *
-older_chain(const struct page_state *state, data_location result)
+/* The records below the new one: none; the former newest one and those below that; or those, and the former newest one
+ * is part of the new one. NULL also when they are not known here. */
+static struct page_chain *
+chain_after(const struct page_state *state, data_location result)
 {
-    unsigned count = data_location_older(result);
-    unsigned former = data_location_older(state->location);
-    if (count == 0)
+    unsigned count = data_location_older(result), former = data_location_older(state->location);
+    const struct page_chain *chain = state->chain;
+    data_location older[DATA_CHAIN_MAX];
+    if (count == 0 || (former > 0 && chain == NULL))
         return NULL;
+    if (count == former)
+        return chain_copy(chain->below, chain->older, count);
     assert(count == former + 1 && count <= DATA_CHAIN_MAX);
-    if (former > 0 && state->older == NULL)
-        return NULL; /* they are not known here */
-    data_location chain[DATA_CHAIN_MAX];
-    chain[0] = state->location;
+    older[0] = state->location;
     if (former > 0)
-        memcpy(chain + 1, state->older, former * sizeof(*chain));
-    return older_copy(chain, count);
+        memcpy(older + 1, chain->older, former * sizeof(*older));
+    return chain_copy(state->since, older, count);
 }
 
 static void
@@ -35,9 +36,9 @@ publish_resident(struct pages *pages, const struct place *place, struct page_sta
     state_leave(pages, state);
     state->place = 0;
     if (place->location != 0) {
-        data_location *older = older_chain(state, place->location);
-        free(state->older);
-        state->older = older;
+        struct page_chain *chain = chain_after(state, place->location);
+        free(state->chain);
+        state->chain = chain;
         state->location = place->location;
         state->since = pages->cut;
     } else if ((place->flags & PLACE_WHOLE) != 0) {

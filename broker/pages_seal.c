@@ -129,7 +129,10 @@ source_resident(const struct pages *pages, const struct place *place, struct pag
     source->tail_count = tail_count(source->frame, pages->cut);
     source->birth = state->birth;
     source->since = state->since;
-    source->older = state->older;
+    if (state->chain != NULL) {
+        source->older = state->chain->older;
+        source->below = state->chain->below;
+    }
     source->full = (place->flags & PLACE_WHOLE) != 0;
 }
 
@@ -155,7 +158,7 @@ kept_drop(struct pages *pages, const struct place *place)
     struct page_state *state = &pages->states[place->unit];
     assert((state->flags & STATE_KEPT) != 0);
     if ((place->flags & PLACE_OWNS) != 0)
-        free(state->older);
+        free(state->chain);
     *state = (struct page_state){0};
     pages->figures.kept_bytes -= mshm_class_size(place->class);
     frames_retire(pages->frames, pages_frame(pages, place->unit, place->class), place->class);

@@ -126,6 +126,9 @@ END_TEST
 
 START_TEST(blind_writes_become_deltas_and_in_the_end_a_full_record)
 {
+    char large[DATA_MERGED_MAX * 2 / 3];
+    memset(large, 'l', sizeof large - 1);
+    large[sizeof large - 1] = '\0';
     leaf_fill(50, 100, 1);
     data_location location = leaf_pack(100);
     for (unsigned i = 1; i <= DATA_CHAIN_MAX + 1u; i++) {
@@ -133,12 +136,13 @@ START_TEST(blind_writes_become_deltas_and_in_the_end_a_full_record)
         struct page_facts facts;
         struct blind_entry *blind;
         snprintf(key, sizeof key, "key%03u", i * 5);
-        blind = write_blind(NULL, "what", "first", 100 + i * 2 - 1);
+        blind = write_blind(NULL, "what", large, 100 + i * 2 - 1);
         blind = write_blind(blind, key, i % 2 ? "value" : NULL, 100 + i * 2);
         blind = write_blind(blind, "a", "b", 100 + i * 2);
         struct page_source source = blind_source(blind, location, 100 + i * 2);
         disk_pack(&disk, &source, &keep_all, &packed);
         location = packed.location;
+        /* Too much for one delta with what stands below it. */
         ck_assert_uint_eq(data_location_chain(location), i <= DATA_CHAIN_MAX ? i : 0);
         ck_assert_uint_eq(packed.dead_count, i <= DATA_CHAIN_MAX ? 0 : DATA_CHAIN_MAX + 1);
         blind_free(blind);
@@ -150,6 +154,77 @@ START_TEST(blind_writes_become_deltas_and_in_the_end_a_full_record)
         ck_assert_uint_eq(facts.cut, 100 + i * 2);
         ck_assert_uint_eq(facts.newest, 100 + i * 2);
     }
+}
+END_TEST
+
+/* The newest delta and what is new become one delta, until that is too large; then another one begins. */
+static void
+small_deltas(bool in_memory)
+{
+    enum { FLUSHES = 14 };
+    char often[160];
+    unsigned longest = 0, merged = 0;
+    memset(often, 'o', sizeof often - 1);
+    often[sizeof often - 1] = '\0';
+    leaf_fill(50, 100, 2);
+    data_location location = leaf_pack(100), below = 0, older[DATA_CHAIN_MAX];
+    mshm_timestamp cuts[DATA_CHAIN_MAX + 1] = {100};
+    for (unsigned i = 1; i <= FLUSHES && longest <= DATA_CHAIN_MAX; i++) {
+        char key[16];
+        unsigned chain = data_location_older(location);
+        struct page_source source;
+        struct blind_entry *blind = NULL;
+        mshm_timestamp cut = 100 + i * 2;
+        snprintf(key, sizeof key, "key%03u", i % 7 * 5);
+        if (!in_memory) {
+            blind = write_blind(NULL, key, i % 4 ? "value" : NULL, cut - 1);
+            blind = write_blind(blind, "often", often, cut);
+            source = blind_source(blind, location, cut);
+        } else {
+            append(key, i % 4 ? "value" : NULL, cut - 1);
+            append("often", often, cut);
+            source = leaf_source(&leaf, cut);
+            source.location = location;
+            source.since = cut - 2;
+            source.older = chain > 0 ? older : NULL;
+            source.below = chain > 0 ? cuts[chain - 1] : 0;
+        }
+        disk_pack(&disk, &source, &keep_all, &packed);
+        expect_loaded(packed.location, leaf.versions);
+        if (data_location_older(packed.location) == chain && chain > 0) {
+            merged++;
+            ck_assert_uint_eq(packed.dead_count, 1);
+            ck_assert_uint_eq(packed.dead[0], location);
+            ck_assert_uint_eq(packed.older[0], below);
+            ck_assert_uint_le(packed.size, DATA_MERGED_MAX + 128);
+        } else if (data_location_older(packed.location) > 0) {
+            ck_assert_uint_eq(packed.dead_count, 0);
+            ck_assert_uint_eq(packed.older[0], location);
+            below = location;
+        } else {
+            ck_assert_uint_eq(packed.dead_count, DATA_CHAIN_MAX + 1);
+            longest = DATA_CHAIN_MAX + 1;
+        }
+        if (data_location_older(packed.location) > longest)
+            longest = data_location_older(packed.location);
+        cuts[data_location_older(packed.location)] = cut;
+        memcpy(older, packed.older, sizeof older);
+        location = packed.location;
+        blind_free(blind);
+    }
+    ck_assert_uint_gt(merged, 4);
+    ck_assert_uint_ge(longest, DATA_CHAIN_MAX);
+}
+
+START_TEST(a_small_delta_takes_up_the_one_below_it)
+{
+    small_deltas(true);
+}
+END_TEST
+
+START_TEST(a_small_delta_of_blind_writes_takes_up_the_one_below_it)
+{
+    small_deltas(false);
 }
 END_TEST
 
@@ -318,6 +393,8 @@ main(void)
         a_page_that_has_not_changed_is_not_written,
         a_large_page_gets_no_deltas,
         blind_writes_become_deltas_and_in_the_end_a_full_record,
+        a_small_delta_takes_up_the_one_below_it,
+        a_small_delta_of_blind_writes_takes_up_the_one_below_it,
         blind_writes_are_merged_when_the_page_is_read,
         what_reading_returns_is_returned,
         a_page_in_memory_whose_chain_cannot_be_named_is_written_in_full,

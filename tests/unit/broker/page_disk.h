@@ -165,6 +165,16 @@ disk_history(const struct page_disk *disk, const struct page_facts *facts)
     return facts->kind == MSHM_PAGE_LEAF ? tree_history_word(disk->fixture->tree, facts->pid) : 0;
 }
 
+/* The cut of the record below the newest one. */
+static inline mshm_timestamp
+disk_below(uint8_t *const *copies)
+{
+    struct page_record record = {0};
+    if (copies[1] != NULL)
+        memcpy(&record, copies[1], sizeof record);
+    return record.cut;
+}
+
 /* Brings a page into memory; false when there is no frame for it. */
 static inline bool
 disk_page_in(struct page_disk *disk, mshm_pid pid)
@@ -185,7 +195,7 @@ disk_page_in(struct page_disk *disk, mshm_pid pid)
                        MSHM_OK);
         unsigned hint = facts.kind == MSHM_PAGE_LEAF ? mshm_leaf_hint(frame) : 0;
         pages_install(fixture->pages, pid, frames_word(fixture->frames, frame, class, hint),
-                      facts.birth, facts.cut, older, newer);
+                      facts.birth, facts.cut, disk_below(copies), older, newer);
         tree_loaded(fixture->tree, pid);
         disk->loads++;
         disk->leaf_loads += facts.kind == MSHM_PAGE_LEAF;

@@ -202,7 +202,13 @@ page_write(mshm_pid pid, unsigned deltas)
     return packed.location;
 }
 
-/* Pages FIRST_PID... are on disk; page i has `i % 4` deltas. */
+/* Pages FIRST_PID... are on disk. */
+static unsigned
+deltas_of(unsigned page)
+{
+    return page % 4 < DATA_CHAIN_MAX ? page % 4 : DATA_CHAIN_MAX;
+}
+
 static void
 world_begin(unsigned count, uint64_t cache)
 {
@@ -237,7 +243,7 @@ world_begin(unsigned count, uint64_t cache)
     ck_assert_int_eq(pages_create(&world.pages, &pages, &world.env, world.frames, &world.geometry),
                      MSHM_OK);
     for (unsigned i = 0; i < count; i++) {
-        locations[i] = page_write(FIRST_PID + i, i % 4);
+        locations[i] = page_write(FIRST_PID + i, deltas_of(i));
         ck_assert_int_eq(pages_restore(world.pages, FIRST_PID + i, locations[i]), MSHM_OK);
     }
     ck_assert_int_eq(pages_restored(world.pages, CUT), MSHM_OK);
@@ -322,7 +328,7 @@ static void
 expect_page(mshm_pid pid)
 {
     char value[16];
-    unsigned deltas = (pid - FIRST_PID) % 4;
+    unsigned deltas = deltas_of(pid - FIRST_PID);
     snprintf(value, sizeof value, "%u", pid);
     expect_value(pid, "a", value);
     snprintf(value, sizeof value, "delta %u", deltas);
@@ -372,14 +378,58 @@ START_TEST(a_chain_is_read_in_two_rounds)
     want(FIRST_PID + 3, waiting_init(&waiting));
     ck_assert_uint_eq(world.read_count, 1);
     complete(0);
-    ck_assert_uint_eq(world.read_count, 3);
+    ck_assert_uint_eq(world.read_count, 2);
     complete(1);
-    complete(0);
     ck_assert_uint_eq(waiting.told, 0);
     complete(0);
     ck_assert_uint_eq(waiting.told, 1);
     ck_assert_int_eq(waiting.wait.status, MSHM_OK);
     expect_page(FIRST_PID + 3);
+    world_end();
+}
+END_TEST
+
+START_TEST(a_chain_that_is_remembered_is_read_in_one_round)
+{
+    struct waiting waiting;
+    data_location older[DATA_CHAIN_MAX];
+    world_begin(4, 8 << 20);
+    page_record_older(world.disk.bytes + data_location_offset(locations[3]), older);
+    pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
+    want(FIRST_PID + 3, waiting_init(&waiting));
+    ck_assert_uint_eq(world.read_count, 3);
+    complete((unsigned)_i % 3);
+    complete((unsigned)_i / 3);
+    ck_assert_uint_eq(waiting.told, 0);
+    complete(0);
+    ck_assert_uint_eq(world.read_total, 3);
+    ck_assert_int_eq(waiting.wait.status, MSHM_OK);
+    expect_page(FIRST_PID + 3);
+    world_end();
+}
+END_TEST
+
+START_TEST(a_memory_that_is_wrong_costs_a_read_and_nothing_else)
+{
+    struct waiting waiting;
+    world_begin(4, 8 << 20);
+    data_location older[DATA_CHAIN_MAX] = {locations[1], locations[0]};
+    pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
+    want(FIRST_PID + 3, waiting_init(&waiting));
+    ck_assert_uint_eq(world.read_count, 3);
+    complete((unsigned)_i % 3);
+    run();
+    ck_assert_uint_eq(world.read_total, 6);
+    ck_assert_int_eq(waiting.wait.status, MSHM_OK);
+    ck_assert_uint_eq(world.lines, 0);
+    expect_page(FIRST_PID + 3);
+    /* What was remembered of a former record says nothing. */
+    pages_chain_remember(world.pages, FIRST_PID + 2, locations[1], older);
+    want(FIRST_PID + 2, waiting_init(&waiting));
+    ck_assert_uint_eq(world.read_count, 1);
+    run();
+    ck_assert_int_eq(waiting.wait.status, MSHM_OK);
+    expect_page(FIRST_PID + 2);
     world_end();
 }
 END_TEST
@@ -797,6 +847,8 @@ main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, a_page_is_read_once_however_many_wait_for_it);
     tcase_add_test(tcase, a_chain_is_read_in_two_rounds);
+    tcase_add_loop_test(tcase, a_chain_that_is_remembered_is_read_in_one_round, 0, 6);
+    tcase_add_loop_test(tcase, a_memory_that_is_wrong_costs_a_read_and_nothing_else, 0, 3);
     tcase_add_test(tcase, many_pages_are_read_side_by_side_but_not_all_at_once);
     tcase_add_test(tcase, a_page_gets_a_frame_of_the_class_that_it_had);
     tcase_add_test(tcase, blind_writes_come_in_with_the_page);

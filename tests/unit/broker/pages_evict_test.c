@@ -71,7 +71,8 @@ install(mshm_pid pid, uint8_t kind)
     }
     struct mshm_page page = {.magic = MSHM_PAGE_MAGIC, .kind = kind, .pid = pid};
     memcpy(frame, &page, sizeof(page));
-    pages_install(pages, pid, frames_word(fixture.frames, frame, PAGE_CLASS, 0), 1, 1, NULL, false);
+    pages_install(pages, pid, frames_word(fixture.frames, frame, PAGE_CLASS, 0), 1, 1, 0, NULL,
+                  false);
 }
 
 /* A reader gets a key of this page: true when it did not have to wait. */

@@ -165,7 +165,7 @@ struct world {
     uint64_t carried;
     struct job job;
     uint32_t next; /* sealed place that no job has taken */
-    uint64_t fulls, deltas, nothings;
+    uint64_t fulls, deltas, nothings, merged;
     bool forgetful;       /* there was no memory for the addresses of older records */
     uint64_t spent_bytes; /* of frames that the test took for nothing */
 };
@@ -387,6 +387,13 @@ page_content_now(struct world *world, mshm_pid pid)
     return content;
 }
 
+/* The cut of the record below; 0: there is none. */
+static inline mshm_timestamp
+record_below(struct world *world, const struct record *record)
+{
+    return record->older_count > 0 ? record_at(world, record->older[0])->cut : 0;
+}
+
 /* Reads a page in as the pager does. False: no frame. */
 static inline bool
 page_install(struct world *world, mshm_pid pid, unsigned class)
@@ -397,7 +404,8 @@ page_install(struct world *world, mshm_pid pid, unsigned class)
     if (word == 0)
         return false;
     bool newer = blind_gathered(pages_blind(world->pages), pid) != NULL;
-    pages_install(world->pages, pid, word, record->birth, record->cut, record->older, newer);
+    pages_install(world->pages, pid, word, record->birth, record->cut, record_below(world, record),
+                  record->older, newer);
     return true;
 }
 
@@ -415,6 +423,17 @@ job_take(struct world *world, uint32_t count)
         memset(&job->sources[i], 0xa5, sizeof(job->sources[i]));
         pages_source(world->pages, job->first + i, &job->sources[i], &job->freed[i]);
     }
+}
+
+/* The new record takes up the newest delta, of which it has what is needed. */
+static inline void
+record_replace(struct world *world, const struct page_source *source, struct record *record)
+{
+    const struct record *former = record_at(world, source->location);
+    record->older_count = former->older_count;
+    memcpy(record->older, former->older, former->older_count * sizeof(*former->older));
+    record->birth = former->birth;
+    world->merged++;
 }
 
 static inline void
@@ -441,7 +460,8 @@ source_check_tail(const struct page_source *source)
 }
 
 static inline data_location
-pack_resident(struct world *world, const struct page_source *source, bool want_full)
+pack_resident(struct world *world, const struct page_source *source, bool want_full,
+              bool want_merged)
 {
     const struct mshm_page *page = (const void *)source->frame;
     REQUIRE(page->pid == source->pid && page->bucket == source->bucket && source->blind == NULL);
@@ -455,26 +475,31 @@ pack_resident(struct world *world, const struct page_source *source, bool want_f
         REQUIRE(former->cut == source->since);
         REQUIRE((source->older != NULL) == (chain > 0) || world->forgetful);
         REQUIRE(source->older == NULL || memcmp(source->older, former->older, chain * 8) == 0);
+        REQUIRE(source->older == NULL || source->below == record_below(world, former));
     }
     if (source->full || source->location == 0 || chain == DATA_CHAIN_MAX || want_full) {
         record.content = all;
         world->fulls++;
         return record_write(world, &record);
     }
+    mshm_timestamp above = want_merged && source->below != 0 ? source->below : source->since;
     for (unsigned i = 0; i < all.count; i++)
-        if (all.items[i].timestamp > source->since)
+        if (all.items[i].timestamp > above)
             content_add(&record.content, all.items[i].key, all.items[i].timestamp);
-    if (record.content.count == 0) {
+    if (content_newest(&record.content) <= source->since) {
         world->nothings++;
         return 0;
     }
-    record_continue(world, source, &record);
+    if (above != source->since)
+        record_replace(world, source, &record);
+    else
+        record_continue(world, source, &record);
     world->deltas++;
     return record_write(world, &record);
 }
 
 static inline data_location
-pack_blind(struct world *world, const struct page_source *source)
+pack_blind(struct world *world, const struct page_source *source, bool want_merged)
 {
     const struct record *former = record_at(world, source->location);
     struct record record = {.pid = source->pid, .birth = former->birth, .cut = source->cut};
@@ -483,6 +508,11 @@ pack_blind(struct world *world, const struct page_source *source)
         record.content = chain_content(world, source->location);
         list_add(&record.content, source->blind, former->cut);
         world->fulls++;
+    } else if (want_merged && former->older_count > 0) {
+        record.content = former->content;
+        list_add(&record.content, source->blind, former->cut);
+        record_replace(world, source, &record);
+        world->deltas++;
     } else {
         list_add(&record.content, source->blind, former->cut);
         record_continue(world, source, &record);
@@ -498,6 +528,7 @@ job_run(struct world *world, uint64_t *random)
     for (uint32_t i = 0; i < job->count; i++) {
         const struct page_source *source = &job->sources[i];
         bool want_full = random != NULL && fixture_random(random) % 8 == 0;
+        bool want_merged = random != NULL && fixture_random(random) % 2 == 0;
         job->results[i] = 0;
         job->lost[i] = random != NULL && source->frame == NULL && !job->freed[i] &&
                        fixture_random(random) % 4 == 0;
@@ -506,9 +537,9 @@ job_run(struct world *world, uint64_t *random)
         if (job->freed[i])
             REQUIRE(source->location == world->manifest[source->pid] && source->location != 0);
         else if (source->frame != NULL)
-            job->results[i] = pack_resident(world, source, want_full);
+            job->results[i] = pack_resident(world, source, want_full, want_merged);
         else
-            job->results[i] = pack_blind(world, source);
+            job->results[i] = pack_blind(world, source, want_merged);
     }
     job->ran = true;
 }

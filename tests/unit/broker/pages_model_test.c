@@ -338,7 +338,8 @@ step_read_end(void)
     AO_t word = frame_build(&model.world, pid, &reading->content, 1);
     if (word == 0)
         return;
-    pages_install(model.world.pages, pid, word, record.birth, record.cut, record.older,
+    pages_install(model.world.pages, pid, word, record.birth, record.cut,
+                  record_below(&model.world, &record), record.older,
                   blind_gathered(blind, pid) != NULL);
     model.installed++;
 }
@@ -435,6 +436,7 @@ step_restart(void)
     world->fulls = old.fulls;
     world->deltas = old.deltas;
     world->nothings = old.nothings;
+    world->merged = old.merged;
     world->record_capacity = old.record_capacity;
     memcpy(world->manifest, old.manifest, sizeof(world->manifest));
     memcpy(world->manifest_strays, old.manifest_strays, sizeof(world->manifest_strays));
