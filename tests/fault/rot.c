@@ -86,8 +86,10 @@ fill(struct rot *rot)
     }
     rot_kill(rot);
     ck_assert_int_eq(rot_start(rot), MSHM_OK);
-    for (unsigned i = 0; i < 8; i++) /* a new data file, with deltas on records of the old one */
-        put(rot, i % ROT_BUCKETS, i * 11, 0);
+    /* A new data file, with deltas on records of the old one, too large to be one with the delta there. */
+    for (unsigned i = 0; i < ROT_KEYS; i += 3)
+        for (unsigned b = 0; b < ROT_BUCKETS; b++)
+            put(rot, b, i, 0);
     checkpoint(rot);
     for (unsigned i = 0; i < ROT_TAIL; i++) {
         rot->tail[i] = i * 9;

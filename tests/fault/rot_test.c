@@ -42,6 +42,7 @@ START_TEST(f13_the_database_has_records_of_all_kinds)
     }
     printf("%u full records, %u deltas, %u of inner pages, %u compressed, chains of up to %u\n",
            full, delta, inner, packed, chain);
+    fflush(stdout);
     ck_assert(full >= 6 && delta >= 6 && inner >= 2 && packed >= 3 && chain >= 2);
     ck_assert_uint_ne(files & (files - 1), 0);
     rot_restore(&rot);
