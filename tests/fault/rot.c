@@ -86,10 +86,10 @@ fill(struct rot *rot)
     }
     rot_kill(rot);
     ck_assert_int_eq(rot_start(rot), MSHM_OK);
-    /* A new data file, with deltas on records of the old one, too large to be one with the delta there. */
-    for (unsigned i = 0; i < ROT_KEYS; i += 3)
-        for (unsigned b = 0; b < ROT_BUCKETS; b++)
-            put(rot, b, i, 0);
+    for (unsigned i = 0; i < 8; i++) /* a new data file, with deltas on records of the old one */
+        put(rot, i % ROT_BUCKETS, i * 11, 0);
+    for (unsigned i = 0; i < 12; i++) /* and some too large to be one with the delta that is there */
+        put(rot, 0, i, 0);
     checkpoint(rot);
     for (unsigned i = 0; i < ROT_TAIL; i++) {
         rot->tail[i] = i * 9;
@@ -354,7 +354,7 @@ rot_go_on(struct rot *rot, mshm_pid damaged)
 
     memcpy(versions, rot->versions, sizeof versions);
     for (unsigned round = 0; round < 3; round++) {
-        for (unsigned i = round; i < ROT_KEYS; i += 2)
+        for (unsigned i = round; i < ROT_KEYS; i += 3)
             for (unsigned b = 0; b < ROT_BUCKETS; b++) {
                 int status = put_version(rot, b, i, versions[b][i] + 1, 0);
                 bool touched = rot->leaves[b][i] == damaged || rot->roots[b] == damaged;
