@@ -297,6 +297,7 @@ enum {
 struct group { /* the versions of one key */
     uint32_t first;
     uint32_t before; /* estimated bytes of the groups before this one */
+    uint64_t values; /* bytes of their values: the part that no prefix makes smaller */
 };
 struct rebuild {
     struct tree *tree;

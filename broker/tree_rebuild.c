@@ -209,6 +209,7 @@ rebuild_group(struct rebuild *rebuild)
 {
     const struct mshm_version *versions = rebuild->versions;
     uint32_t count = rebuild->count, bytes = 0, groups = 0;
+    uint64_t values = 0;
     uint32_t prefix = count ? common_prefix(&versions[0], &versions[count - 1]) : 0;
     rebuild->groups =
         plan_memory(&rebuild->tree->plan, ((size_t)count + 1) * sizeof(*rebuild->groups));
@@ -219,16 +220,17 @@ rebuild_group(struct rebuild *rebuild)
         bool first = i == 0 || !same_key(&versions[i - 1], &versions[i]);
         uint32_t key_size = first ? versions[i].key_size - prefix : 0;
         if (first)
-            rebuild->groups[groups++] = (struct group){.first = i, .before = bytes};
+            rebuild->groups[groups++] = (struct group){i, bytes, values};
         if (first && versions[i].kind != MSHM_ENTRY_TOMBSTONE) {
             rebuild->live += mshm_entry_size(key_size, versions[i].value_size);
             rebuild->live_count++;
         }
         bytes += first ? SLOT_BYTES + HASH_BYTES : 0;
         bytes += mshm_entry_size(key_size, versions[i].value_size);
+        values += versions[i].value_size;
         rebuild->tail_count += versions[i].reserved & VERSION_RECENT;
     }
-    rebuild->groups[groups] = (struct group){.first = count, .before = bytes};
+    rebuild->groups[groups] = (struct group){count, bytes, values};
     rebuild->group_count = groups;
     count_fresh(rebuild);
     rebuild->limit = limit_choose(rebuild);

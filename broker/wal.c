@@ -16,7 +16,12 @@
 #include "mshm/status.h"
 #include "wal_parts.h"
 
-enum { MARK_SIZE = sizeof(struct wal_record), STAGED_MAX = 4 << 20, STAGED_START = 64 << 10 };
+enum {
+    MARK_SIZE = sizeof(struct wal_record),
+    STAGED_MAX = 4 << 20,
+    STAGED_START = 64 << 10,
+    CALL_BYTES = 32 << 10, /* of a batch that is written by a call, although the segment is mapped */
+};
 
 int
 wal_fail(struct wal *wal)
@@ -179,6 +184,17 @@ wal_stage_finish(struct wal *wal, uint64_t timestamp, uint32_t session, uint64_t
 
 /* --- sending --- */
 
+/* A large batch in one call, which costs less than a fault and, at the next sync, a flush of all processors' address
+ * translations for each of its pages. What a death in the middle leaves are whole records and a torn one. */
+static int
+gather_call(struct wal *wal)
+{
+    const struct wal_batch *batch = wal->gather;
+    int result = wal->env->file_write(wal->env->context, wal->current.file, wal->end - batch->size,
+                                      batch->bytes, batch->size);
+    return result == 0 ? MSHM_OK : wal_fail(wal);
+}
+
 /* The first 16 bytes come last: until they stand there, nothing of the batch is a record. */
 static void
 gather_map(struct wal *wal)
@@ -188,7 +204,6 @@ gather_map(struct wal *wal)
     memcpy(to + 16, batch->bytes + 16, batch->size - 16);
     AO_nop_write(); /* pairs with the death of this process: what is stored first is there if what follows is */
     memcpy(to, batch->bytes, 16);
-    MACE_KILL_POINT("wal:mapped");
 }
 
 /* The buffer that gathers now is empty: another one when the last one is in flight, else the same, which is warm. */
@@ -248,7 +263,11 @@ wal_flush(struct wal *wal)
     if (sync) {
         flight_start(wal, true);
     } else if (wal->current.mapping != NULL) {
-        gather_map(wal);
+        if (wal->gather->size < CALL_BYTES)
+            gather_map(wal);
+        else if (gather_call(wal) != MSHM_OK)
+            return MSHM_IO;
+        MACE_KILL_POINT("wal:mapped");
         wal->done = wal->gather_number;
         gather_next(wal, false);
     } else if (!wal->header_syncing) { /* one append of a file at a time */
