@@ -31,7 +31,7 @@
 #define MANIFEST_MAGIC UINT64_C(0x313066696e616d4d) /* "Mmanif01" */
 
 enum {
-    MANIFEST_VERSION = 3,
+    MANIFEST_VERSION = 4,
     MANIFEST_CURRENT_MAX = 64,
     MANIFEST_SECTOR = 512,      /* bytes: records begin at multiples of it */
     MANIFEST_RECORDS_AT = 512,  /* bytes: offset of the first record */
