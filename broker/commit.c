@@ -284,6 +284,8 @@ commits_page_in(struct core *core, struct session *session, const struct mshm_re
         if (pids[i] == 0 || pids[i] >= core->geometry.map_capacity)
             continue;
         int result = pager_want(core->pager, pids[i], &request->wait);
+        if (result == MSHM_EXISTS) /* then it is its history that was missed */
+            result = tree_history_want(core->tree, pids[i], &request->wait);
         if (result != MSHM_OK && result != MSHM_EXISTS && request->wait.status == MSHM_OK)
             request->wait.status = result;
     }

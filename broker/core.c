@@ -54,12 +54,12 @@ core_options_init(struct core_options *options)
     };
 }
 
-/* What the broker knows of each 4 KiB of frames takes 64 bytes beside them. A small cache leaves that to the private
+/* What the broker knows of each 4 KiB of frames takes up to 96 bytes beside them. A small cache leaves that to the private
  * memory that every broker has; a large one pays for it. */
 static uint64_t
 frames_size(const struct core_options *options)
 {
-    uint64_t beside = options->cache_size / 64;
+    uint64_t beside = options->cache_size / 128 * 3;
     return beside <= BESIDE_FREE ? options->cache_size
                                  : options->cache_size - (beside - BESIDE_FREE);
 }
@@ -125,6 +125,10 @@ index_start(struct core *core)
         .page_size = core->options.page_size,
         .history_limit = core->options.history_limit != 0 ? core->options.history_limit
                                                           : core->options.cache_size / 4,
+        .history_size = core->options.history_size,
+        .spill_tags = CORE_TAG_SPILL,
+        .hints = core->options.hints,
+        .fresh_ns = FRESH_NS,
     };
     int status = tree_create(&core->tree, &options, core->env, core->frames, core->pages,
                              &core->snapshots, &core->view, &core->figures->counters);
@@ -218,6 +222,10 @@ completion_take(struct core *core, const struct env_completion *completion)
         pager_complete(core->pager, completion);
         return MSHM_OK;
     }
+    if (tag >= CORE_TAG_SPILL) {
+        tree_history_complete(core->tree, completion);
+        return MSHM_OK;
+    }
     if (tag >= CORE_TAG_CHECKPOINT)
         return checkpoint_complete(core, completion);
     return wal_complete(core->wal, completion);
@@ -235,6 +243,8 @@ core_completions(struct core *core, bool *moved)
         *moved = true;
     if (pager_turn(core->pager) && moved != NULL)
         *moved = true;
+    if (tree_history_arrive(core->tree) && moved != NULL)
+        *moved = true;
     return status;
 }
 
@@ -242,8 +252,8 @@ int
 core_log_turn(struct core *core, bool *moved)
 {
     int status = wal_flush(core->wal);
-    if (status != MSHM_OK ||
-        (wal_idle(core->wal) && checkpoint_idle(core->checkpoint) && pager_idle(core->pager)))
+    if (status != MSHM_OK || (wal_idle(core->wal) && checkpoint_idle(core->checkpoint) &&
+                              pager_idle(core->pager) && tree_history_idle(core->tree)))
         return status;
     return core_completions(core, moved);
 }
@@ -295,6 +305,10 @@ core_evict(struct core *core)
     if (frames_pending(core->frames))
         frames_reclaim(core->frames, false);
     uint64_t coming = frames_available(core->frames) + frames_retired(core->frames);
+    if (coming < wanted) {
+        bool writing;
+        coming += tree_history_evict(core->tree, wanted - coming, core->now_ns, &writing);
+    }
     if (coming < wanted && pages_evict(core->pages, wanted - coming, core->now_ns) == 0) {
         core->barren_ns = core->now_ns + MAINTAIN_NS; /* looking again at once would be in vain */
         if (pager_short(core->pager) > 0)
@@ -316,11 +330,14 @@ core_make_room(struct core *core)
         return frames_retired(core->frames) >= ROOM_BYTES ? CORE_ROOM_MAYBE : CORE_ROOM_COMES;
     }
     tree_ahead_begin(core->tree); /* no place that was found before is right any more */
-    uint64_t evicted = pages_evict(core->pages, ROOM_BYTES, core->now_ns);
+    bool writing;
+    uint64_t evicted = tree_history_evict(core->tree, ROOM_BYTES, core->now_ns, &writing);
+    if (evicted == 0)
+        evicted = pages_evict(core->pages, ROOM_BYTES, core->now_ns);
     if (evicted == 0)
         core->barren_ns = core->now_ns + MAINTAIN_NS;
     frames_reclaim(core->frames, true);
-    if (evicted > 0)
+    if (evicted > 0 || writing)
         return CORE_ROOM_COMES;
     if (dirty_write(core))
         return CORE_ROOM_COMES;
@@ -333,7 +350,8 @@ core_make_room(struct core *core)
 static void
 core_slow(struct core *core)
 {
-    core->slowed = core->short_of_clean = false;
+    core->short_of_clean = false;
+    core->slowed = tree_history_lags(core->tree);
     if (!checkpoint_pressed(core))
         return;
     core->short_of_clean = checkpoint_stuck(core->checkpoint);
@@ -485,7 +503,7 @@ core_stop_turn(struct core *core)
         wal_mark(core->wal);
         core->unmarked = false;
         core->stop_stage = STOP_MARKS;
-    } else if (wal_idle(core->wal) && pager_idle(core->pager)) {
+    } else if (wal_idle(core->wal) && pager_idle(core->pager) && tree_history_idle(core->tree)) {
         core->stop_stage = STOP_DONE;
         core->stopped = true;
     }
@@ -531,9 +549,13 @@ core_step(struct core *core, uint64_t *wait_ns)
         core_poison(core);
         return true;
     }
+    done = tree_history_turn(core->tree, core->now_ns) || done;
     done = sessions_settle(core) || done;
     /* A page that was read and finds no frame is tried again, whatever else there is to do. */
-    uint64_t due_ns = pager_short(core->pager) > 0 ? MAINTAIN_NS : UINT64_MAX;
+    bool frameless = pager_short(core->pager) > 0 || tree_history_short(core->tree) > 0;
+    uint64_t due_ns = frameless ? MAINTAIN_NS : UINT64_MAX;
+    if (tree_history_short(core->tree) > 0)
+        (void)core_make_room(core);
     bool look = !done || !checkpoint_idle(core->checkpoint) || ++core->turns % CHECK_TURNS == 0;
     if (look && checkpoint_turn(core, &done, &due_ns) != MSHM_OK) {
         core_poison(core);
@@ -612,6 +634,8 @@ core_check(struct core *core, const char **why)
     int status = catalogue_each(core->catalogue, bucket_check, &check);
     if (status == MSHM_OK)
         status = frames_check(core->frames, why);
+    if (status == MSHM_OK)
+        status = tree_history_check(core->tree, why);
     if (status == MSHM_OK && core->visible > core->applied) {
         *why = "a commit is visible that was never applied";
         status = MSHM_CORRUPT;

@@ -23,7 +23,8 @@ struct core_options {
     uint32_t max_sessions;
     uint64_t broker_pid;          /* of this process, for people who read the store */
     uint64_t snapshot_max_age_ns; /* 0 = never by age */
-    uint64_t history_limit;       /* bytes; 0 = a quarter of the cache */
+    uint64_t history_limit;       /* bytes of history in memory; 0 = a quarter of the cache */
+    uint64_t history_size;        /* bytes of history in the scratch file; 0 = none goes there */
     uint64_t data_file_size;      /* bytes at which a new data file is begun */
     uint32_t
         data_alignment; /* bytes: what is written to data files ends at multiples; 0: anywhere */

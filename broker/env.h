@@ -16,6 +16,9 @@ struct env_file; /* owned by the environment; open until file_close */
 enum env_open_flags {
     ENV_OPEN_CREATE = 1, /* make it, fail with EEXIST if it is there */
     ENV_OPEN_WRITE = 2,  /* read-write, else read-only */
+    /* With CREATE: no name leads to it, and it is gone when it is closed. Where there are no such files the name is used,
+     * and taken away at once. */
+    ENV_OPEN_UNNAMED = 4,
     ENV_OPEN_EXISTING = 0,
 };
 

@@ -25,6 +25,25 @@ files_directory(void *context)
     return ((const struct host_files *)context)->directory;
 }
 
+/* A file in the directory of `name` to which no name leads. */
+static int
+unnamed_open(int directory, const char *name, int mode)
+{
+    char parent[64] = ".";
+    const char *slash = strrchr(name, '/');
+
+    if (slash != NULL)
+        snprintf(parent, sizeof(parent), "%.*s", (int)(slash - name), name);
+    int fd = openat(directory, parent, (mode & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_TMPFILE, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL))
+        return fd;
+    (void)unlinkat(directory, name, 0);
+    fd = openat(directory, name, mode, 0600);
+    if (fd >= 0)
+        (void)unlinkat(directory, name, 0);
+    return fd;
+}
+
 static int
 files_open(void *context, const char *name, unsigned flags, struct env_file **file)
 {
@@ -37,7 +56,9 @@ files_open(void *context, const char *name, unsigned flags, struct env_file **fi
     if (opened == NULL)
         return -ENOMEM;
     do
-        opened->fd = openat(files_directory(context), name, mode, 0600);
+        opened->fd = (flags & ENV_OPEN_UNNAMED) != 0
+                         ? unnamed_open(files_directory(context), name, mode)
+                         : openat(files_directory(context), name, mode, 0600);
     while (opened->fd < 0 && errno == EINTR);
     if (opened->fd < 0) {
         int error = errno;

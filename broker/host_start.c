@@ -117,6 +117,14 @@ start_segment_size(uint64_t cache_size, uint64_t most)
     return size < most ? size : most;
 }
 
+/* Four times the cache, but enough for a small cache's reader of a while. */
+static uint64_t
+start_history_size(uint64_t cache_size)
+{
+    const uint64_t least = UINT64_C(1) << 30;
+    return cache_size > least / 4 ? cache_size * 4 : least;
+}
+
 static int
 start_core(struct host *host, char *why, size_t why_size)
 {
@@ -130,6 +138,9 @@ start_core(struct host *host, char *why, size_t why_size)
     core.log_mapping = options->log_mapping && host->files.mappable;
     core.data_alignment = host->files.direct ? HOST_DIRECT_BLOCK : 0;
     core.snapshot_max_age_ns = options->snapshot_max_age_ms * HOST_MILLISECOND_NS;
+    core.history_size = options->history_size != OPTIONS_HISTORY_DEFAULT
+                            ? options->history_size
+                            : start_history_size(host->cache_size);
     if (options->page_size != 0)
         core.page_size = options->page_size;
     core.segment_size = options->segment_size != 0

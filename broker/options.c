@@ -34,6 +34,7 @@ enum options_key {
     KEY_CHECKPOINT_LOG,
     KEY_CHECKPOINT_INTERVAL,
     KEY_READY_FD,
+    KEY_HISTORY_SIZE,
 };
 
 static const struct argp_option options_table[] = {
@@ -53,6 +54,10 @@ static const struct argp_option options_table[] = {
      "Leave when nobody was attached for so long (default: 0, never)", 3},
     {"snapshot-max-age", KEY_SNAPSHOT_MAX_AGE, "MS", 0,
      "Expire snapshots older than this (default: 0, never by age)", 3},
+    {"history-size", KEY_HISTORY_SIZE, "SIZE", 0,
+     "Disk for old versions that snapshots need and the cache has no room for (default: four times "
+     "the cache, at least 1G; 0: they stay in memory)",
+     3},
     {"checkpoint-log", KEY_CHECKPOINT_LOG, "SIZE", 0,
      "Take a checkpoint when so much log was written since the last one (default: 1G)", 3},
     {"checkpoint-interval", KEY_CHECKPOINT_INTERVAL, "MS", 0,
@@ -332,6 +337,8 @@ options_key(int key, char *text, struct argp_state *state)
     case KEY_SNAPSHOT_MAX_AGE:
         return options_range(parse, "snapshot-max-age", text, 10, 0, UINT32_MAX,
                              &options->snapshot_max_age_ms);
+    case KEY_HISTORY_SIZE:
+        return options_bytes(parse, "history-size", text, 0, &options->history_size);
     case KEY_LOG:
         options->log = text;
         return 0;
@@ -381,6 +388,7 @@ options_defaults(struct options *options)
     options->create = true;
     options->log_mapping = true;
     options->ready_fd = -1;
+    options->history_size = OPTIONS_HISTORY_DEFAULT;
 }
 
 enum options_outcome

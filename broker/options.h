@@ -10,6 +10,7 @@
 #include "mshm/segment.h"
 
 enum { OPTIONS_MAX_ALLOWED = 64 };
+#define OPTIONS_HISTORY_DEFAULT UINT64_MAX
 
 /* Data files past the page cache: not, where the file system can, or not without. */
 enum options_direct_io { OPTIONS_DIRECT_IO_OFF, OPTIONS_DIRECT_IO_TRY, OPTIONS_DIRECT_IO_ON };
@@ -25,6 +26,7 @@ struct options {
     uint32_t max_sessions_per_uid; /* of users other than the owner and root */
     uint64_t idle_exit_ms;         /* 0: never */
     uint64_t snapshot_max_age_ms;  /* 0: never by age */
+    uint64_t history_size;         /* bytes of history on disk; or OPTIONS_HISTORY_DEFAULT */
     const char *log;               /* NULL: standard error */
     bool uring;
     enum mshm_huge_pages huge_pages;

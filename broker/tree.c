@@ -26,6 +26,8 @@ tree_create(struct tree **result, const struct tree_options *options, const stru
     int status = ring_init(&tree->tidy);
     if (!status)
         status = unfit_init(&tree->unfit, view->map_capacity);
+    if (!status)
+        status = history_out_init(tree);
     if (status) {
         tree_destroy(tree);
         return status;
@@ -55,6 +57,7 @@ tree_destroy(struct tree *tree)
         return;
     plan_fini(&tree->plan);
     free(tree->missing.data);
+    history_out_fini(tree);
     free(tree->history.places);
     ring_fini(&tree->tidy);
     unfit_fini(&tree->unfit);
@@ -344,7 +347,8 @@ tend_history(struct tree *tree)
 {
     if (tree->history.count == 0)
         return false;
-    bool over = tree->history_bytes > tree->options.history_limit;
+    bool over =
+        tree->history_bytes > tree->options.history_limit || spill_nearly_full(tree->out.spill);
     uint64_t now = tree->env->clock_ns(tree->env->context);
     if (!tree->sweeping && now - tree->swept_ns < (over ? SWEEP_SOON_NS : SWEEP_EVERY_NS))
         return false;

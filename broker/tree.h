@@ -19,8 +19,14 @@ struct tree; /* all trees of the store: what they share */
 
 struct tree_options {
     uint32_t page_size;     /* default target bytes of a leaf: 4096 to 65536 */
-    uint64_t history_limit; /* bytes of history before tree_history_excess reports */
+    uint64_t history_limit; /* bytes of history in frames before tree_history_excess reports */
+    uint64_t
+        history_size; /* bytes of the scratch file that history may take; 0: it stays in memory */
+    uint64_t spill_tags; /* completions carry tags from here on (SPILL_TAGS) */
+    uint8_t *hints;      /* one byte per 4 KiB of frames, written by clients (any value), or NULL */
+    uint64_t fresh_ns;   /* history that was read in stays at least that long */
 };
+struct pager_wait;
 
 int tree_create(struct tree **tree, const struct tree_options *options, const struct env *env,
                 struct frames *frames, struct pages *pages, struct snapshots *snapshots,
@@ -115,13 +121,35 @@ bool tree_tend(struct tree *tree, unsigned budget);
  * more to do. Where frames are short it gives up: such leaves stay as they are. */
 bool tree_tidy(struct tree *tree, unsigned budget, tree_resolve *resolve, void *argument);
 
-/* Bytes of history frames above the limit that going through all of it did not give back, 0 = none; and the snapshot
- * that keeps most of them (0 = unknown). */
+/* --- history that is out of memory (spill.h) --- */
+
+/* Has history of this leaf read in, as much as the next read gives. MSHM_OK: wait->left was increased, and done is called
+ * later, from tree_history_arrive; MSHM_EXISTS: none of it is out (nothing to wait for); MSHM_NO_MEMORY. */
+int tree_history_want(struct tree *tree, mshm_pid pid, struct pager_wait *wait);
+/* A completion with a tag of the scratch file. */
+void tree_history_complete(struct tree *tree, const struct env_completion *completion);
+/* Goes on with what waits to come in, and tells those whose history has come. True when something was done. */
+bool tree_history_arrive(struct tree *tree);
+/* Writes history out while more than a small part of the cache holds some. True when something was done. */
+bool tree_history_turn(struct tree *tree, uint64_t now_ns);
+/* Frames are short: moves out what is in the scratch file already, and has up to `bytes` more written. The bytes that were
+ * retired; *coming is set when a write is under way. */
+uint64_t tree_history_evict(struct tree *tree, uint64_t bytes, uint64_t now_ns, bool *coming);
+bool tree_history_idle(const struct tree *tree);
+/* Bytes of the frame that history waits for which was read and finds none; 0: none waits. */
+uint64_t tree_history_short(const struct tree *tree);
+/* History above its share of the cache is on its way out: commits should wait for it. */
+bool tree_history_lags(const struct tree *tree);
+
+/* Bytes of history frames above the limit that going through all of it did not give back, and that cannot go to the scratch
+ * file, 0 = none; and the snapshot that keeps most of them (0 = unknown). */
 uint64_t tree_history_excess(const struct tree *tree);
 mshm_timestamp tree_history_costliest(struct tree *tree);
 /* After snapshots were expired: rebuilds leaves with history, up to `budget`; true when more is left. */
 bool tree_history_prune(struct tree *tree, unsigned budget);
 
+/* Every page of the scratch file is held by those who count: MSHM_OK, MSHM_NO_MEMORY, or MSHM_CORRUPT and *why. */
+int tree_history_check(const struct tree *tree, const char **why);
 /* Every invariant of a bucket's tree: levels, fences, siblings, separators, page contents, each pid once, reachability.
  * Counts keys with a live newest version. Pages that are not in memory are looked at through tree_set_peek's function;
  * without one they are passed over, and what hangs on them. MSHM_OK or MSHM_CORRUPT and *why. */

@@ -105,23 +105,21 @@ static void
 history_settle(struct tree *tree, struct tree_plan *plan, mshm_timestamp timestamp)
 {
     const AO_t *retired = plan->retired.data;
+    const struct plan_page *pages = plan_pages(plan);
+    for (uint32_t i = 0; i < plan->pages.count; i++)
+        if (pages[i].kind == MSHM_PAGE_LEAF)
+            spill_hold(tree->out.spill, pages[i].rest);
     for (uint32_t i = 0; i < plan->retired.count; i++)
-        frames_retire(tree->frames, frames_address(tree->frames, retired[i]),
-                      mshm_map_class(retired[i]));
-    tree->pages_history -= plan->retired.count;
-    tree->history_bytes -= plan->history_loaded;
+        history_drop(tree, retired[i]);
     const struct plan_leaf *leaves = plan->leaves.data;
     for (uint32_t i = 0; i < plan->leaves.count; i++)
         if (leaves[i].rebuild && tree->history.count > 0)
             history_forget(tree, leaves[i].pid);
-    const struct plan_page *pages = plan_pages(plan);
     for (uint32_t i = 0; i < plan->pages.count; i++) {
-        if (pages[i].kind == MSHM_PAGE_LEAF && pages[i].history_bytes > 0)
+        if (pages[i].kind == MSHM_PAGE_LEAF && pages[i].spec.history != 0)
             history_note(tree, &pages[i], timestamp);
-        if (pages[i].kind == MSHM_PAGE_HISTORY) {
-            tree->pages_history++;
-            tree->history_bytes += mshm_class_size(pages[i].class);
-        }
+        if (pages[i].kind == MSHM_PAGE_HISTORY)
+            history_frame_note(tree, &pages[i], timestamp);
     }
 }
 

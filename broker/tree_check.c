@@ -57,13 +57,15 @@ check_order(const struct mshm_version *newer, uint32_t newer_count,
     return NULL;
 }
 
-/* Every key of the history has a version in the leaf. */
+/* Every key of the history has a version in the leaf. What halves of a split leaf share holds the other's keys, too. */
 static const char *
 check_known(const struct mshm_version *leaf, uint32_t leaf_count, const struct mshm_version *list,
-            uint32_t count)
+            uint32_t count, const struct mshm_fences *fences)
 {
     uint32_t i = 0;
     for (uint32_t j = 0; j < count; j++) {
+        if (mshm_fences_compare(fences, list[j].key, list[j].key_size, 0) != 0)
+            continue;
         while (i < leaf_count &&
                mshm_key_compare(leaf[i].key, leaf[i].key_size, list[j].key, list[j].key_size) < 0)
             i++;
@@ -74,6 +76,69 @@ check_known(const struct mshm_version *leaf, uint32_t leaf_count, const struct m
     return NULL;
 }
 
+/* A leaf and the history that was looked at so far. */
+struct chain {
+    struct mshm_fences fences;
+    struct mshm_version *first, *all; /* of the leaf; all in order */
+    uint32_t first_count, count;
+};
+
+/* A page of the history, in memory or read from the scratch file: its frame and what is behind it. */
+static const char *
+history_page_get(struct check *check, AO_t word, const uint8_t **frame, uint32_t *size, AO_t *next,
+                 uint64_t *bytes)
+{
+    struct tree *tree = check->tree;
+    uint32_t number = spill_number(word);
+    if (number == 0) {
+        *frame = frames_address(tree->frames, word);
+        *size = mshm_class_size(mshm_map_class(word));
+        *next = AO_load(&history_page(tree, word)->history);
+        *bytes += *size;
+        const struct history_frame *note = history_frame(tree, word);
+        if (note->page != 0 && spill_page(tree->out.spill, note->page)->references == 0)
+            return "a history frame's copy is none";
+        return note->pid != 0 ? NULL : "a history frame is not noted";
+    }
+    const struct spill_page *page = spill_page(tree->out.spill, number);
+    uint8_t *copy = plan_memory(&tree->plan, mshm_class_size(tree_class(page->size)));
+    if (!copy)
+        return "out of memory";
+    if (spill_peek(tree->out.spill, number, copy) != MSHM_OK)
+        return "a page of the scratch file cannot be read";
+    *frame = copy;
+    *size = mshm_class_size(tree_class(page->size));
+    *next = page->next;
+    return *next == 0 || spill_number(*next) != 0 ? NULL
+                                                  : "a page of the scratch file leads out of it";
+}
+
+static const char *
+check_history_page(struct check *check, struct chain *chain, AO_t word, uint64_t *bytes, AO_t *next)
+{
+    const uint8_t *frame;
+    uint32_t size, loaded;
+    struct mshm_version *list;
+    const char *why = history_page_get(check, word, &frame, &size, next, bytes);
+    if (why)
+        return why;
+    const struct mshm_page *history = (const void *)frame;
+    if (history->kind != MSHM_PAGE_HISTORY || history->bucket != check->ref.bucket)
+        return "a history link leads to something else";
+    if (mshm_leaf_check(frame, size, &why) != MSHM_OK)
+        return why;
+    if (rebuild_load(&check->tree->plan, frame, size, &list, &loaded))
+        return "a history frame cannot be taken apart";
+    why = check_known(chain->first, chain->first_count, list, loaded, &chain->fences);
+    if (!why)
+        why = check_order(chain->all, chain->count, list, loaded);
+    if (why)
+        return why;
+    chain->all = rebuild_merge(&check->tree->plan, chain->all, chain->count, list, loaded);
+    chain->count += loaded;
+    return chain->all ? NULL : "out of memory";
+}
+
 static const char *
 check_history(struct check *check, const uint8_t *leaf, uint32_t leaf_size)
 {
@@ -82,41 +147,24 @@ check_history(struct check *check, const uint8_t *leaf, uint32_t leaf_size)
     const struct mshm_page *page = (const void *)leaf;
     AO_t word = AO_load(&page->history);
     uint64_t bytes = 0;
-    struct mshm_version *first, *all;
-    uint32_t first_count, count;
+    struct chain chain;
     plan_memory_reset(plan);
     if (word != tree_history_word(tree, page->pid))
         return "a leaf's history is not the one that is noted";
     if (word == 0)
         return history_known(tree, page->pid) ? "a leaf without history is noted" : NULL;
-    if (rebuild_load(plan, leaf, leaf_size, &first, &first_count))
+    if (rebuild_load(plan, leaf, leaf_size, &chain.first, &chain.first_count))
         return "a leaf cannot be taken apart";
-    all = first;
-    count = first_count;
+    chain.all = chain.first;
+    chain.count = chain.first_count;
+    if (mshm_page_fences(leaf, leaf_size, &chain.fences) != MSHM_OK)
+        return "fences that do not fit the page";
     while (word != 0) {
-        const uint8_t *frame = frames_address(tree->frames, word);
-        uint32_t size = mshm_class_size(mshm_map_class(word));
-        const struct mshm_page *history = (const void *)frame;
-        const char *why = NULL;
-        if (history->kind != MSHM_PAGE_HISTORY || history->bucket != check->ref.bucket)
-            return "a history link leads to something else";
-        if (mshm_leaf_check(frame, size, &why) != MSHM_OK)
-            return why;
-        struct mshm_version *list;
-        uint32_t loaded;
-        if (rebuild_load(plan, frame, size, &list, &loaded))
-            return "a history frame cannot be taken apart";
-        why = check_known(first, first_count, list, loaded);
-        if (!why)
-            why = check_order(all, count, list, loaded);
+        AO_t next;
+        const char *why = check_history_page(check, &chain, word, &bytes, &next);
         if (why)
             return why;
-        all = rebuild_merge(plan, all, count, list, loaded);
-        if (!all)
-            return "out of memory";
-        count += loaded;
-        bytes += size;
-        word = AO_load(&history->history);
+        word = next;
     }
     return bytes == history_known(tree, page->pid) ? NULL : "a leaf's history is noted wrongly";
 }
@@ -287,4 +335,30 @@ tree_check(struct tree *tree, struct mshm_tree_ref ref, uint64_t *live_keys, con
     if (live_keys)
         *live_keys = check.live_keys;
     return MSHM_OK;
+}
+
+int
+tree_history_check(const struct tree *tree, const char **why)
+{
+    const struct history_set *set = &tree->history;
+    uint32_t *held = calloc(spill_end(tree->out.spill) + 1u, sizeof(*held));
+    uint64_t bytes = 0;
+    if (!held)
+        return MSHM_NO_MEMORY;
+    for (uint32_t i = 0; i < set->capacity; i++) {
+        AO_t word = set->places[i].pid != 0 ? set->places[i].word : 0;
+        for (; word != 0 && spill_number(word) == 0;
+             word = AO_load(&history_page(tree, word)->history)) {
+            held[history_frame(tree, word)->page]++;
+            bytes += mshm_class_size(mshm_map_class(word));
+        }
+        held[spill_number(word)]++;
+    }
+    int status = spill_check(tree->out.spill, held, why);
+    free(held);
+    if (status == MSHM_OK && bytes != tree->history_bytes) {
+        *why = "the sum of the history frames is wrong";
+        status = MSHM_CORRUPT;
+    }
+    return status;
 }

@@ -14,20 +14,52 @@
 #include "tree_parts.h"
 
 enum {
-    LOAD_BYTES = 65536,  /* of history that every rebuild takes in */
-    WALK_PLACES = 256,   /* looked at for each leaf that is rebuilt */
-    SAMPLE_LEAVES = 256, /* looked at to find the costliest snapshot */
+    LOAD_BYTES = 65536, /* of history that every rebuild takes in */
+    WALK_PLACES = 256,  /* looked at for each leaf that is rebuilt */
     FIRST_PLACES = 64,
 };
 
 /* --- taking in --- */
+
+/* What is in the scratch file stays there, for all pages that the leaf becomes; but for what nobody needs of it. */
+static int
+history_meet_out(struct rebuild *rebuild)
+{
+    AO_t *released = plan_push(&rebuild->tree->plan.retired, sizeof(*released));
+    if (!released)
+        return MSHM_NO_MEMORY;
+    rebuild->met_out = true;
+    *released = rebuild->rest;
+    rebuild->rest = history_live(rebuild->tree, rebuild->rest);
+    return MSHM_OK;
+}
+
+static bool
+fences_hold(const struct rebuild *rebuild, const struct mshm_version *version)
+{
+    return mshm_fences_compare(&rebuild->fences, version->key, version->key_size, 0) == 0;
+}
+
+/* What halves of a split leaf share in the scratch file comes back with the other one's keys. */
+static void
+fences_keep(const struct rebuild *rebuild, struct mshm_version **list, uint32_t *count)
+{
+    uint32_t first = 0, end = *count;
+    while (first < end && !fences_hold(rebuild, &(*list)[first]))
+        first++;
+    while (end > first && !fences_hold(rebuild, &(*list)[end - 1]))
+        end--;
+    *list += first;
+    *count = end - first;
+}
 
 int
 history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions, uint32_t *count)
 {
     struct tree *tree = rebuild->tree;
     struct tree_plan *plan = &tree->plan;
-    if (rebuild->loaded_bytes == 0 && rebuild->rest == 0) {
+    if (!rebuild->looked) {
+        rebuild->looked = true;
         rebuild->rest = AO_load(&rebuild->page->history);
         rebuild->former_bytes = rebuild->rest ? history_known(tree, rebuild->leaf->pid) : 0;
         rebuild->keepers = plan_memory(plan, sizeof(*rebuild->keepers));
@@ -37,8 +69,12 @@ history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions, 
     }
     *versions = NULL;
     *count = 0;
+    if (rebuild->met_out)
+        return MSHM_OK;
     while (rebuild->rest != 0) {
         AO_t word = rebuild->rest;
+        if (spill_number(word) != 0)
+            return history_meet_out(rebuild);
         uint32_t size = mshm_class_size(mshm_map_class(word));
         if (!all && rebuild->loaded_bytes + size > LOAD_BYTES)
             break;
@@ -52,6 +88,7 @@ history_load(struct rebuild *rebuild, bool all, struct mshm_version **versions, 
         if (!retired)
             return MSHM_NO_MEMORY;
         *retired = word;
+        fences_keep(rebuild, &list, &loaded);
         for (uint32_t i = 0; i < loaded; i++)
             list[i].reserved = 0;
         *versions = *count ? rebuild_merge(plan, *versions, *count, list, loaded) : list;
@@ -139,6 +176,10 @@ history_inherit(const struct rebuild *rebuild)
     if (rebuild->rest == 0 || set->capacity == 0)
         return;
     const struct history_keepers *former = &set->places[set_find(set, rebuild->leaf->pid)].keepers;
+    if (spill_number(rebuild->rest) != 0) { /* nobody goes through that part */
+        keepers_widen(rebuild->keepers, former->begin, former->end);
+        return;
+    }
     for (uint32_t i = 0; i < former->count; i++)
         keepers_add(rebuild->keepers, former->snapshots[i]);
     keepers_widen(rebuild->keepers, former->begin, former->end);
@@ -160,13 +201,24 @@ keepers_changed(const struct tree *tree, const struct history_keepers *keepers)
     return false;
 }
 
+bool
+history_unread(const struct tree *tree, mshm_timestamp begin, mshm_timestamp end)
+{
+    const struct snapshots *snapshots = tree->snapshots;
+    return end <= snapshots->horizon && keeper_of(snapshots, begin, end) == snapshots->count;
+}
+
+uint32_t
+history_keeper(const struct snapshots *snapshots, mshm_timestamp begin, mshm_timestamp end)
+{
+    return keeper_of(snapshots, begin, end);
+}
+
 /* True when no snapshot, registered or to come, reads anything of it. */
 static bool
 keepers_gone(const struct tree *tree, const struct history_keepers *keepers)
 {
-    const struct snapshots *snapshots = tree->snapshots;
-    return keepers->end <= snapshots->horizon &&
-           keeper_of(snapshots, keepers->begin, keepers->end) == snapshots->count;
+    return history_unread(tree, keepers->begin, keepers->end);
 }
 
 /* --- moving out --- */
@@ -212,7 +264,8 @@ history_move_out(struct rebuild *rebuild)
         rebuild->group_count == 1 || old_bytes(rebuild) >= mshm_class_size(rebuild->class) / 4;
     struct mshm_version *keep = plan_memory(plan, rebuild->count * sizeof(*keep));
     struct mshm_version *out = plan_memory(plan, rebuild->count * sizeof(*out));
-    if (!keep || !out)
+    rebuild->out_newer = plan_memory(plan, rebuild->count * sizeof(*rebuild->out_newer));
+    if (!keep || !out || !rebuild->out_newer)
         return MSHM_NO_MEMORY;
     uint32_t kept = 0, moved = 0;
     for (uint32_t group = 0; group < rebuild->group_count; group++) {
@@ -222,6 +275,7 @@ history_move_out(struct rebuild *rebuild)
             keep[kept++] = rebuild->versions[i];
         for (uint32_t i = begin; i < end; i++) {
             keepers_note(rebuild, &rebuild->versions[i], rebuild->versions[i - 1].timestamp);
+            rebuild->out_newer[moved] = rebuild->versions[i - 1].timestamp;
             out[moved++] = rebuild->versions[i];
         }
     }
@@ -269,6 +323,13 @@ frame_build(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid,
         return status;
     page->kind = MSHM_PAGE_HISTORY;
     page->pid = pid;
+    page->begin = UINT64_MAX;
+    for (uint32_t i = first; i < end; i++) {
+        if (rebuild->out[i].timestamp < page->begin)
+            page->begin = rebuild->out[i].timestamp;
+        if (rebuild->out_newer[i] > page->end)
+            page->end = rebuild->out_newer[i];
+    }
     status = mshm_leaf_build(page->frame, mshm_class_size(class), &spec);
     assert(status == MSHM_OK);
     *word = frames_word(tree->frames, page->frame, class, 0);
@@ -359,6 +420,14 @@ history_note(struct tree *tree, const struct plan_page *page, mshm_timestamp tim
         leaf->keepers.end = timestamp;
 }
 
+struct history_leaf *
+history_find(const struct tree *tree, mshm_pid pid)
+{
+    const struct history_set *set = &tree->history;
+    struct history_leaf *leaf = set->count > 0 ? &set->places[set_find(set, pid)] : NULL;
+    return leaf && leaf->pid != 0 ? leaf : NULL;
+}
+
 uint64_t
 history_known(const struct tree *tree, mshm_pid pid)
 {
@@ -379,11 +448,8 @@ history_retire(struct tree *tree, mshm_pid pid, AO_t word)
 {
     uint32_t count = 0;
     while (word != 0) {
-        uint8_t *frame = frames_address(tree->frames, word);
-        AO_t next = AO_load(&((const struct mshm_page *)(const void *)frame)->history);
-        frames_retire(tree->frames, frame, mshm_map_class(word));
-        tree->pages_history--;
-        tree->history_bytes -= mshm_class_size(mshm_map_class(word));
+        AO_t next = spill_number(word) == 0 ? AO_load(&history_page(tree, word)->history) : 0;
+        history_drop(tree, word);
         word = next;
         count++;
     }
@@ -394,34 +460,42 @@ history_retire(struct tree *tree, mshm_pid pid, AO_t word)
 
 /* --- letting go --- */
 
-/* A leaf that is not in memory keeps its history as it is, or loses all of it. */
-static void
+/* A leaf that is not in memory keeps its history as it is, or loses all of it: true. */
+static bool
 history_let_go(struct tree *tree, const struct history_leaf *leaf)
 {
     if (!keepers_gone(tree, &leaf->keepers))
-        return;
+        return false;
     history_retire(tree, leaf->pid, leaf->word);
     tree_report(tree);
+    return true;
 }
 
-/* Goes through the set from the cursor on. Places move when leaves leave the set, so one may be met twice in a pass or
- * not at all; the next pass meets it. */
+/* Goes through the set from the cursor on. Places move when leaves leave the set, so one may be met twice in a pass; or not
+ * at all where a rebuild makes leaves leave it, and then the next pass meets it. */
 static bool
 set_walk(struct tree *tree, unsigned budget, bool overflowed)
 {
     struct history_set *set = &tree->history;
     unsigned places = WALK_PLACES * (budget + 1);
     while (set->cursor < set->capacity && budget > 0 && places-- > 0) {
-        struct history_leaf leaf = set->places[set->cursor++];
+        mshm_pid pid = set->places[set->cursor++].pid;
         uint32_t size;
-        if (leaf.pid != 0 && !tree_frame(tree, leaf.pid, &size)) {
-            history_let_go(tree, &leaf);
+        if (pid == 0)
+            continue;
+        if (history_trim(tree, pid)) {
+            set->cursor--; /* another leaf may have moved here */
             continue;
         }
-        if (leaf.pid == 0 ||
+        struct history_leaf leaf = *history_find(tree, pid);
+        if (!tree_frame(tree, pid, &size)) {
+            set->cursor -= history_let_go(tree, &leaf);
+            continue;
+        }
+        if (spill_number(leaf.word) != 0 ||
             !(keepers_changed(tree, &leaf.keepers) || (overflowed && leaf.keepers.more)))
             continue;
-        tree_rebuild(tree, &leaf.target, leaf.pid, true, true);
+        tree_rebuild(tree, &leaf.target, pid, true, true);
         budget--;
     }
     if (set->cursor < set->capacity)
@@ -441,91 +515,4 @@ bool
 tree_history_prune(struct tree *tree, unsigned budget)
 {
     return set_walk(tree, budget, true);
-}
-
-/* What may be gone with the next pass does not count: nobody has to be expired for it. */
-uint64_t
-tree_history_excess(const struct tree *tree)
-{
-    uint64_t limit = tree->options.history_limit;
-    uint64_t bytes =
-        tree->history_bytes < tree->history_kept ? tree->history_bytes : tree->history_kept;
-    return bytes > limit ? bytes - limit : 0;
-}
-
-/* Adds the bytes that one snapshot alone keeps in a leaf's history: costs[i] belongs to the i-th in the list. */
-static void
-costs_add(struct tree *tree, const struct mshm_version *versions, uint32_t count, uint64_t *costs)
-{
-    const struct snapshots *snapshots = tree->snapshots;
-    for (uint32_t i = 1; i < count; i++) {
-        if (mshm_key_compare(versions[i - 1].key, versions[i - 1].key_size, versions[i].key,
-                             versions[i].key_size) != 0)
-            continue;
-        mshm_timestamp newer = versions[i - 1].timestamp;
-        uint32_t keeper = keeper_of(snapshots, versions[i].timestamp, newer);
-        bool shared = keeper + 1 < snapshots->count && snapshots->list[keeper + 1] < newer;
-        if (keeper < snapshots->count && !shared)
-            costs[keeper] += mshm_entry_size(0, versions[i].value_size);
-    }
-}
-
-/* Loads a leaf with all its history into the plan's memory and adds up. Of a leaf that is not in memory all is put to the
- * account of the first snapshot that was found to need some of it. */
-static int
-costs_sample(struct tree *tree, const struct history_leaf *leaf, uint64_t *costs)
-{
-    struct tree_plan *plan = &tree->plan;
-    AO_t word = AO_load(frames_map(tree->frames, leaf->pid));
-    if (mshm_map_state(word) != MSHM_MAP_RESIDENT) {
-        uint32_t keeper = keeper_of(tree->snapshots, leaf->keepers.begin, leaf->keepers.end);
-        if (keeper < tree->snapshots->count)
-            costs[keeper] += leaf->bytes;
-        return MSHM_OK;
-    }
-    struct mshm_version *all = NULL;
-    uint32_t count = 0;
-    plan_memory_reset(plan);
-    while (word != 0) {
-        const uint8_t *frame = frames_address(tree->frames, word);
-        struct mshm_version *list;
-        uint32_t loaded;
-        int status =
-            rebuild_load(plan, frame, mshm_class_size(mshm_map_class(word)), &list, &loaded);
-        if (status)
-            return status;
-        all = rebuild_merge(plan, all, count, list, loaded);
-        if (!all)
-            return MSHM_NO_MEMORY;
-        count += loaded;
-        word = AO_load(&((const struct mshm_page *)(const void *)frame)->history);
-    }
-    costs_add(tree, all, count, costs);
-    return MSHM_OK;
-}
-
-mshm_timestamp
-tree_history_costliest(struct tree *tree)
-{
-    const struct snapshots *snapshots = tree->snapshots;
-    const struct history_set *set = &tree->history;
-    assert(!tree->plan.open);
-    if (snapshots->count == 0 || set->count == 0)
-        return 0;
-    uint64_t *costs = calloc(snapshots->count, sizeof(*costs));
-    if (!costs)
-        return snapshots->list[0];
-    unsigned sampled = 0;
-    int status = MSHM_OK;
-    for (uint32_t i = 0; i < set->capacity && sampled < SAMPLE_LEAVES && !status; i++)
-        if (set->places[i].pid != 0) {
-            status = costs_sample(tree, &set->places[i], costs);
-            sampled++;
-        }
-    uint32_t most = 0; /* the oldest when none stands out */
-    for (uint32_t i = 1; i < snapshots->count; i++)
-        if (costs[i] > costs[most])
-            most = i;
-    free(costs);
-    return snapshots->list[most];
 }

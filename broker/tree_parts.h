@@ -25,6 +25,7 @@
 
 #include "mshm/inner.h"
 #include "mshm/status.h"
+#include "spill.h"
 #include "tree.h"
 
 #include <stdlib.h>
@@ -87,6 +88,8 @@ struct plan_page {
     uint32_t live; /* leaf: bytes of what is not deleted; UINT32_MAX: it is one of several */
     uint64_t history_bytes; /* leaf: bytes of the frames of its history */
     const struct history_keepers *keepers;
+    AO_t rest;                 /* leaf: the part of its history that stays as it is */
+    mshm_timestamp begin, end; /* history: only snapshots in [begin, end) can read any of it */
 };
 
 /* A separator and the page to its right, to be put into the parent level. */
@@ -111,16 +114,17 @@ struct plan_array {
 
 struct tree_plan {
     bool open;
-    bool rebuilds;             /* some leaf is rebuilt: what follows `leaves` is in use */
-    bool bounded;              /* a plan that needs too much of the cache is refused */
-    struct plan_array ops;     /* struct plan_op */
-    struct plan_array leaves;  /* struct plan_leaf */
-    struct plan_array blinds;  /* struct plan_blind */
-    struct plan_array pages;   /* struct plan_page, lower levels first */
-    struct plan_array splits;  /* struct plan_split of one level */
-    struct plan_array above;   /* struct plan_split of the next level */
-    struct plan_array pids;    /* mshm_pid given out for this plan */
-    struct plan_array retired; /* AO_t: history frames that the plan replaces */
+    bool rebuilds;            /* some leaf is rebuilt: what follows `leaves` is in use */
+    bool bounded;             /* a plan that needs too much of the cache is refused */
+    struct plan_array ops;    /* struct plan_op */
+    struct plan_array leaves; /* struct plan_leaf */
+    struct plan_array blinds; /* struct plan_blind */
+    struct plan_array pages;  /* struct plan_page, lower levels first */
+    struct plan_array splits; /* struct plan_split of one level */
+    struct plan_array above;  /* struct plan_split of the next level */
+    struct plan_array pids;   /* mshm_pid given out for this plan */
+    struct plan_array
+        retired; /* AO_t: history frames that the plan replaces, and words into the scratch file */
     struct plan_chunk *chunks; /* memory that lives as long as the plan */
     struct plan_chunk *chunk;  /* the one in use */
     size_t chunk_used;
@@ -136,8 +140,30 @@ struct history_leaf {
     struct tree_target target;
     AO_t
         word; /* that leads to the first frame, as in the leaf's header: the only place while the leaf is out of memory */
-    uint64_t bytes;
+    uint64_t bytes; /* of its frames */
     struct history_keepers keepers;
+};
+/* What is known of a history frame; kept at the first unit of the frame. All zero: no history frame begins there. */
+struct history_frame {
+    mshm_timestamp begin, end; /* only snapshots in [begin, end) can read any of it */
+    uint32_t page;             /* its copy in the scratch file, which it holds; 0: none */
+    mshm_pid pid;              /* of the leaf */
+    uint16_t came;             /* when it was read in, in about milliseconds */
+    bool writing;              /* the copy is on its way */
+    bool fresh;                /* it was read in not long before `came` */
+};
+struct history_in;
+/* History that is out of memory, or on its way (tree_history_evict.c, tree_history_read.c). */
+struct history_out {
+    struct spill *spill;
+    struct history_frame *frames;          /* by unit */
+    uint32_t hand;                         /* place in the set where eviction goes on */
+    uint64_t barren_ns;                    /* until then it would find nothing */
+    struct history_in **table;             /* leaves whose history is wanted, by pid; chained */
+    struct history_in *line, **line_end;   /* of them: wait for a read to end, or for a frame */
+    struct history_in *ended, **ended_end; /* their waiters are still to be told */
+    uint64_t retry_ns;                     /* when the line looks for frames again */
+    uint32_t wanted_bytes;                 /* of the frame that was not to be had; 0: all were */
 };
 /* The leaves that have history, in memory or not: an open-addressed table by pid, at most half full. */
 struct history_set {
@@ -216,7 +242,8 @@ struct tree {
         missing; /* mshm_pid: what the last plan or destruction did not find in memory */
     struct tree_ahead ahead;
     struct history_set history;
-    uint64_t history_bytes;
+    struct history_out out;
+    uint64_t history_bytes; /* of frames */
     uint64_t pages_leaf, pages_inner, pages_history;
     uint64_t height;
     struct tend_leaf tend[TEND_CAPACITY];
@@ -307,7 +334,8 @@ struct rebuild {
     unsigned class;                /* of the target size */
     struct mshm_version *versions; /* that stay in the leaf, ascending by key, newest first */
     uint32_t count;
-    struct mshm_version *out; /* that go to history, in the same order */
+    struct mshm_version *out;  /* that go to history, in the same order */
+    mshm_timestamp *out_newer; /* of each of them: the version that follows it */
     uint32_t out_count;
     struct group *groups; /* and one more behind the last */
     uint32_t group_count;
@@ -317,6 +345,8 @@ struct rebuild {
     uint32_t fresh_first, fresh_last;
     bool vanished;         /* some key is not there any more */
     uint32_t limit;        /* bytes that a page may take after a rebuild in no particular order */
+    bool looked;           /* the history's beginning was looked at */
+    bool met_out;          /* all of it that is in memory was taken in, and the rest is out */
     AO_t rest;             /* history that was not taken in, and stays as it is */
     uint64_t loaded_bytes; /* of history frames that were taken in */
     uint64_t former_bytes; /* of all history frames of the leaf */
@@ -385,10 +415,56 @@ int history_reserve(struct tree *tree, uint32_t more); /* room in the set for `m
 void history_note(struct tree *tree, const struct plan_page *page, mshm_timestamp timestamp);
 void history_forget(struct tree *tree, mshm_pid pid);
 uint64_t history_known(const struct tree *tree, mshm_pid pid); /* bytes of its frames */
-/* Retires the frames of a chain and forgets the leaf: returns how many. */
+/* Retires the frames of a chain, lets go of what is in the scratch file, and forgets the leaf: returns how many. */
 uint32_t history_retire(struct tree *tree, mshm_pid pid, AO_t word);
+/* The leaf's entry in the set, or NULL; good until the set changes. */
+struct history_leaf *history_find(const struct tree *tree, mshm_pid pid);
+/* True when no snapshot, registered or to come, lies in [begin, end). */
+bool history_unread(const struct tree *tree, mshm_timestamp begin, mshm_timestamp end);
+/* The first snapshot in the list that lies there, or the list's count. */
+uint32_t history_keeper(const struct snapshots *snapshots, mshm_timestamp begin,
+                        mshm_timestamp end);
 /* Goes on through the leaves whose history may have become smaller; true when more is left. */
 bool history_sweep(struct tree *tree, unsigned budget);
+
+/* --- tree_history_evict.c --- */
+int history_out_init(struct tree *tree);
+void history_out_fini(struct tree *tree);
+struct history_frame *history_frame(const struct tree *tree, AO_t word);
+static inline const struct mshm_page *
+history_page(const struct tree *tree, AO_t word)
+{
+    return (const void *)frames_address(tree->frames, word);
+}
+/* What readers say of the frame; only with hints. */
+uint8_t *history_hint(const struct tree *tree, AO_t word);
+/* A new history frame hangs on a leaf. */
+void history_frame_note(struct tree *tree, const struct plan_page *page, mshm_timestamp timestamp);
+/* What the word leads to hangs on the leaf no more: a frame is retired, a page in the scratch file let go of. What is behind
+ * a frame is not touched. */
+void history_drop(struct tree *tree, AO_t word);
+/* Bytes of the frames that hang on a word. */
+uint64_t history_size(const struct tree *tree, AO_t word);
+/* The first page in the scratch file from this word on that somebody may still read. */
+AO_t history_live(const struct tree *tree, AO_t word);
+/* Lets go of what nobody reads any more of a leaf's history in the scratch file. True: nothing is left, and the leaf is
+ * forgotten. */
+bool history_trim(struct tree *tree, mshm_pid pid);
+/* The first link of a leaf's history that leads into the scratch file, or to nothing: NULL when the set does not know the
+ * leaf. history_link_store changes what it says. */
+struct history_link {
+    mshm_pid pid;
+    const uint8_t *frame; /* whose link it is; NULL: the leaf's */
+    AO_t word;
+};
+bool history_link_find(const struct tree *tree, mshm_pid pid, struct history_link *link);
+void history_link_store(struct tree *tree, const struct history_link *link, AO_t word);
+void history_written(void *tree, uint32_t number, int status); /* spill_options */
+
+/* --- tree_history_read.c --- */
+int history_in_init(struct tree *tree);
+void history_in_fini(struct tree *tree);
+void history_was_read(void *tree, uint32_t number, mshm_pid reader, int status, const void *bytes);
 
 /* --- tree_ahead.c --- */
 /* The place of a key, if it was found ahead and is still right. */

@@ -359,7 +359,8 @@ plan_rebuild(struct tree *tree, bool reserve)
         status = split_parents(tree);
     uint32_t with_history = 0;
     for (uint32_t i = 0; i < plan->pages.count; i++)
-        with_history += plan_pages(plan)[i].history_bytes > 0;
+        with_history +=
+            plan_pages(plan)[i].kind == MSHM_PAGE_LEAF && plan_pages(plan)[i].spec.history != 0;
     if (!status && with_history > 0)
         status = history_reserve(tree, with_history);
     frames_allow_reserve(tree->frames, former);

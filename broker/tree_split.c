@@ -186,8 +186,7 @@ leaf_page(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, u
         status = plan_page_add(rebuild->tree, leaf_class(rebuild, size), &page);
     if (status)
         return status;
-    if (rebuild->rest != 0)
-        history_bytes += rebuild->former_bytes - rebuild->loaded_bytes;
+    history_bytes += history_size(rebuild->tree, rebuild->rest);
     spec.pid = pid;
     spec.history = history;
     page->pid = pid;
@@ -197,6 +196,7 @@ leaf_page(struct rebuild *rebuild, uint32_t first, uint32_t end, mshm_pid pid, u
     page->versions = rebuild->versions + rebuild->groups[first].first;
     page->history_bytes = history_bytes;
     page->keepers = rebuild->keepers;
+    page->rest = rebuild->rest;
     page->live = first == 0 && end == rebuild->group_count ? rebuild->live : UINT32_MAX;
     *result = page;
     return MSHM_OK;
@@ -213,7 +213,8 @@ split_leaf(struct rebuild *rebuild)
     if (!cut.ends)
         return MSHM_NO_MEMORY;
     cut_leaf(&cut);
-    assert(cut.count == 1 || rebuild->rest == 0); /* history that stays behind cannot be divided */
+    /* Frames of history that stay behind cannot be divided; what is in the scratch file is shared. */
+    assert(cut.count == 1 || rebuild->rest == 0 || spill_number(rebuild->rest) != 0);
     mshm_pid *pids = plan_memory(plan, cut.count * sizeof(*pids));
     struct mshm_separator *borders = plan_memory(plan, cut.count * sizeof(*borders));
     if (!pids || !borders)

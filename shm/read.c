@@ -302,6 +302,7 @@ get_history(const struct walk *walk, struct get *get, mshm_timestamp snapshot)
             return MSHM_CORRUPT;
         int found = mshm_leaf_get(frame, size, get->key, get->key_size, get->hash, snapshot, NULL,
                                   &version, NULL);
+        frame_hint(walk->view, frame);
         if (found == MSHM_FOUND_VERSION)
             return get_copy(get, &version);
         if (found < 0)

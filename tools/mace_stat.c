@@ -206,6 +206,12 @@ text_print(mace *db, const struct request *request, const mace_stat *stat)
     printf("cache       %.1f of %.1f MiB used (%.1f retired, %.1f history)\n",
            (double)stat->cache_used / 1048576, (double)stat->cache_size / 1048576,
            (double)stat->cache_retired / 1048576, (double)stat->history_bytes / 1048576);
+    printf("history     %.1f MiB in %" PRIu64
+           " pages in memory; scratch file %.1f of %.1f MiB in %" PRIu64 " pages, %" PRIu64
+           " read in\n",
+           (double)stat->history_bytes / 1048576, stat->pages_history,
+           (double)stat->scratch_bytes / 1048576, (double)stat->scratch_file / 1048576,
+           stat->pages_scratch, stat->scratch_reads);
     printf("trees       height %" PRIu64 ", %" PRIu64 " leaves, %" PRIu64 " inner, %" PRIu64
            " history pages, %" PRIu64 " buckets; %" PRIu64 " splits, %" PRIu64 " consolidations\n",
            stat->tree_height, stat->pages_leaf, stat->pages_inner, stat->pages_history,

@@ -30,6 +30,11 @@ enum {
 
 static const struct broker_options options = {
     .arguments = {"--cache", CACHE, "--segment-size", "1M", "--checkpoint-log", "4M"}};
+/* Less than what one snapshot of the whole database keeps. */
+#define HISTORY_SIZE "4M"
+static const struct broker_options small_history = {
+    .arguments = {"--cache", CACHE, "--segment-size", "1M", "--checkpoint-log", "4M",
+                  "--history-size", HISTORY_SIZE}};
 
 static char scratch[SCRATCH_PATH], path[SCRATCH_PATH];
 static struct broker broker;
@@ -303,6 +308,52 @@ bracket_run(int channel, void *argument)
     raw_client_close(&client);
 }
 
+/* Keys that are overwritten all the time: half a cache of them, so their leaves stay in memory. A round writes each of them
+ * twice, and each round's snapshot is kept. */
+enum { HOT = CACHE_BYTES / 2 / VALUE, ROUNDS = 10, SCAN = UINT32_MAX };
+
+/* What a snapshot of this round sees of the first keys, and of some others. */
+static uint64_t
+round_check(mace_txn *txn, mace_bucket *own, uint64_t round)
+{
+    char key[24], value[VALUE];
+
+    for (uint64_t number = 0; number < HOT + 100; number++) {
+        mace_slice found = {NULL, 0};
+        int status = mace_get(txn, own, key, key_make(key, number), &found);
+        if (status != MACE_OK)
+            return (uint64_t)(int64_t)status;
+        value_make(value, number, number < HOT ? round : 0);
+        require(found.size == VALUE && memcmp(found.data, value, VALUE) == 0,
+                "key %llu is not what it was in round %llu", (unsigned long long)number,
+                (unsigned long long)round);
+    }
+    return 0;
+}
+
+/* Takes a snapshot each time it is told a round; told to scan, it looks at all of them. */
+static void
+rounds_run(int channel, void *argument)
+{
+    mace *mine = client_open(path);
+    mace_bucket *own = client_bucket(mine, "default");
+    mace_txn *txns[ROUNDS] = {NULL};
+    uint64_t word;
+
+    (void)argument;
+    while (channel_hear(channel, &word)) {
+        uint64_t answer = 0;
+        if (word < ROUNDS)
+            require_ok(mace_begin(mine, MACE_RDONLY, &txns[word]));
+        for (unsigned i = 0; word == SCAN && i < ROUNDS && answer == 0; i++)
+            answer = round_check(txns[i], own, i);
+        channel_tell(channel, answer);
+    }
+    for (unsigned i = 0; i < ROUNDS; i++)
+        mace_abort(txns[i]);
+    mace_close(mine);
+}
+
 /* Holds a snapshot, reads when it is told to, and tells the status. */
 static void
 snapshot_run(int channel, void *argument)
@@ -338,20 +389,95 @@ ask(struct worker *worker, uint64_t number)
     return answer;
 }
 
-START_TEST(p6_readers_that_stand_still_do_not_make_it_grow)
+/* Stands inside a bracket of a full database. */
+static void
+stopped_start(struct worker *stopped)
 {
-    struct worker stopped, old, young;
-    uint64_t revoked;
     int status;
 
     fill();
-    worker_start(&stopped, bracket_run, NULL);
-    ck_assert_int_eq(waitpid(stopped.pid, &status, WUNTRACED), stopped.pid);
+    worker_start(stopped, bracket_run, NULL);
+    ck_assert_int_eq(waitpid(stopped->pid, &status, WUNTRACED), stopped->pid);
     ck_assert(WIFSTOPPED(status));
+    most_segments = 0;
+}
+
+static void
+round_write(uint64_t round)
+{
+    mace_txn *txn;
+
+    for (unsigned times = 2; times > 0; times--)
+        for (uint64_t number = 0; number < HOT;) {
+            ck_assert_int_eq(mace_begin(db, MACE_OS, &txn), MACE_OK);
+            for (unsigned i = 0; i < AT_ONCE && number < HOT; i++, number++)
+                put_in(txn, number, times > 1 ? UINT64_MAX - round : round);
+            ck_assert_int_eq(mace_commit(txn), MACE_OK);
+            look();
+        }
+}
+
+/* What holds whatever the old snapshot has cost. */
+static void
+readers_check(struct worker *stopped)
+{
+    mace_txn *txn;
+    uint64_t revoked;
+
+    /* One commit may add a few pages before a snapshot goes. */
+    ck_assert_uint_le(most_history, CACHE_BYTES / HISTORY_SHARE + COMMIT_PAGES);
+    ck_assert_uint_le(most_segments, SEGMENTS);
+    ck_assert_int_eq(mace_begin(db, MACE_RDONLY, &txn), MACE_OK);
+    ck_assert_uint_eq(scan(txn), KEYS);
+    mace_abort(txn);
+    worker_continue(stopped);
+    ck_assert(channel_hear(stopped->channel, &revoked));
+    printf("the bracket that stood there was %s\n", revoked ? "overruled" : "left alone");
+    worker_join(stopped);
+}
+
+START_TEST(p6_old_snapshots_cost_disk_and_read_everything_as_it_was)
+{
+    struct worker stopped, old;
+
+    stopped_start(&stopped);
+    worker_start(&old, rounds_run, NULL);
+    ck_assert_uint_eq(ask(&old, 0), 0);
+    for (uint64_t round = 1; round < ROUNDS; round++) {
+        round_write(round);
+        ck_assert_uint_eq(ask(&old, round), 0);
+    }
+    round_write(ROUNDS);
+    mace_stat stat = client_stat(db);
+    printf("scratch file: %.1f MiB in use, %llu pages; %llu were read in\n",
+           (double)stat.scratch_bytes / 1048576, (unsigned long long)stat.pages_scratch,
+           (unsigned long long)stat.scratch_reads);
+    ck_assert_uint_gt(stat.scratch_bytes, 2 * CACHE_BYTES);
+    ck_assert_uint_eq(ask(&old, SCAN), 0);
+    look();
+    most_print("old snapshots and a stopped reader");
+    ck_assert_uint_eq(client_stat(db).snapshots_expired, 0);
+    readers_check(&stopped);
+    /* With its readers the history goes, and with that the file. */
+    worker_kill(&old);
+    while (client_stat(db).scratch_file > 0 || client_stat(db).history_bytes > 0)
+        process_pause();
+}
+END_TEST
+
+START_TEST(p6_readers_that_stand_still_do_not_make_it_grow)
+{
+    struct worker stopped, old, young;
+
+    mace_close(db);
+    broker_finish(&broker);
+    broker_start(&broker, path, &small_history);
+    db = client_open(path);
+    bucket = client_bucket(db, "default");
+    stopped_start(&stopped);
     worker_start(&old, snapshot_run, NULL);
     channel_expect(old.channel, 1);
     ck_assert_uint_eq(ask(&old, 3), 0);
-    most_segments = 0;
     overwrite(TURNS);
     /* A snapshot that costs little beside one that costs everything. */
     put(5, UINT32_MAX);
@@ -363,19 +489,7 @@ START_TEST(p6_readers_that_stand_still_do_not_make_it_grow)
     ck_assert_int_eq((int)(int64_t)ask(&old, 3), MACE_SNAPSHOT_EXPIRED);
     ck_assert_uint_eq(ask(&young, 5), UINT32_MAX);
     ck_assert_uint_gt(client_stat(db).snapshots_expired, 0);
-    /* One commit may add a few pages before a snapshot goes. */
-    ck_assert_uint_le(most_history, CACHE_BYTES / HISTORY_SHARE + COMMIT_PAGES);
-    ck_assert_uint_le(most_segments, SEGMENTS);
-
-    mace_txn *txn;
-    ck_assert_int_eq(mace_begin(db, MACE_RDONLY, &txn), MACE_OK);
-    ck_assert_uint_eq(scan(txn), KEYS);
-    mace_abort(txn);
-    worker_continue(&stopped);
-    ck_assert(channel_hear(stopped.channel, &revoked));
-    printf("the bracket that stood there was %s\n", revoked ? "overruled" : "left alone");
-    worker_join(&stopped);
-
+    readers_check(&stopped);
     worker_kill(&old);
     worker_kill(&young);
 }
@@ -394,6 +508,7 @@ main(void)
     tcase_set_timeout(cases, 0);
     tcase_add_test(cases, memory_stays_within_the_stated_bound_with_a_database_of_four_caches);
     tcase_add_test(cases, log_of_many_caches_is_replayed_within_the_bound);
+    tcase_add_test(cases, p6_old_snapshots_cost_disk_and_read_everything_as_it_was);
     tcase_add_test(cases, p6_readers_that_stand_still_do_not_make_it_grow);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -319,6 +319,12 @@ sim_disk_create_file(struct sim_disk *disk, const char *name, struct sim_inode *
     return 0;
 }
 
+struct sim_inode *
+sim_disk_create_unnamed(struct sim_disk *disk)
+{
+    return inode_create(disk);
+}
+
 int
 sim_disk_rename(struct sim_disk *disk, const char *from, const char *to)
 {

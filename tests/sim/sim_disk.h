@@ -53,6 +53,8 @@ void sim_disk_destroy(struct sim_disk *disk);
 
 /* Names, as the processes see them: 0 or -errno. */
 int sim_disk_create_file(struct sim_disk *disk, const char *name, struct sim_inode **inode);
+/* A file without a name, for whoever holds it. */
+struct sim_inode *sim_disk_create_unnamed(struct sim_disk *disk);
 struct sim_inode *sim_disk_find(struct sim_disk *disk, const char *name); /* NULL: none */
 int sim_disk_rename(struct sim_disk *disk, const char *from, const char *to);
 int sim_disk_remove(struct sim_disk *disk, const char *name);

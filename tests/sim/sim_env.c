@@ -63,7 +63,10 @@ sim_open(void *context, const char *name, unsigned flags, struct env_file **file
     if ((flags & ENV_OPEN_CREATE) != 0) {
         if (sim->full)
             return -ENOSPC;
-        result = sim_disk_create_file(sim->disk, name, &inode);
+        if ((flags & ENV_OPEN_UNNAMED) != 0)
+            inode = sim_disk_create_unnamed(sim->disk);
+        else
+            result = sim_disk_create_file(sim->disk, name, &inode);
         if (result != 0)
             return result;
     } else {

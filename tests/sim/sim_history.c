@@ -22,6 +22,7 @@ options_choose(struct sim_world *world)
     options->max_sessions = 48;
     options->snapshot_max_age_ns = sim_chance(world, 20) ? 1000000 + sim_below(world, 20000000) : 0;
     options->history_limit = sim_chance(world, 30) ? 65536 : 0;
+    options->history_size = sim_chance(world, 70) ? UINT64_C(16384) << sim_below(world, 12) : 0;
     options->revoke_after_ns = sim_chance(world, 50) ? 4000000 : 20000000;
     sim_env_set_mapping(world->sim, sim_chance(world, 90));
     options->data_file_size =

@@ -248,7 +248,12 @@ typedef struct mace_stat {
     uint64_t history_bytes;       /* gauge: bytes of frames that hold history */
     uint64_t pages_leaf;          /* gauge: leaf pages */
     uint64_t pages_inner;         /* gauge: inner pages */
-    uint64_t pages_history;       /* gauge: history pages */
+    uint64_t pages_history;       /* gauge: history pages in memory */
+    uint64_t pages_scratch;       /* gauge: history pages in the scratch file */
+    uint64_t scratch_bytes;       /* gauge: bytes of the scratch file that are in use */
+    uint64_t scratch_file;        /* gauge: bytes of the scratch file */
+    uint64_t scratch_written;     /* counter: bytes written to the scratch file */
+    uint64_t scratch_reads;       /* counter: history pages read in */
     uint64_t tree_height;         /* gauge: levels of the highest tree */
     uint64_t appends;             /* counter: versions appended to leaves */
     uint64_t consolidations;      /* counter: leaves rebuilt */

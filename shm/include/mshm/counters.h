@@ -43,7 +43,12 @@
     X(history_bytes, bytes, GAUGE, "bytes of frames that hold history")                         \
     X(pages_leaf, count, GAUGE, "leaf pages")                                                   \
     X(pages_inner, count, GAUGE, "inner pages")                                                 \
-    X(pages_history, count, GAUGE, "history pages")                                             \
+    X(pages_history, count, GAUGE, "history pages in memory")                                   \
+    X(pages_scratch, count, GAUGE, "history pages in the scratch file")                         \
+    X(scratch_bytes, bytes, GAUGE, "bytes of the scratch file that are in use")                 \
+    X(scratch_file, bytes, GAUGE, "bytes of the scratch file")                                  \
+    X(scratch_written, bytes, COUNTER, "bytes written to the scratch file")                     \
+    X(scratch_reads, count, COUNTER, "history pages read in")                                   \
     X(tree_height, count, GAUGE, "levels of the highest tree")                                  \
     X(appends, count, COUNTER, "versions appended to leaves")                                   \
     X(consolidations, count, COUNTER, "leaves rebuilt")                                         \

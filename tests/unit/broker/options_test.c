@@ -37,6 +37,7 @@ START_TEST(a_path_alone_gives_the_defaults)
     ck_assert(!options.force && !options.verbose);
     ck_assert_int_eq(options.huge_pages, MSHM_HUGE_PAGES_TRY);
     ck_assert_int_eq(options.ready_fd, -1);
+    ck_assert_uint_eq(options.history_size, OPTIONS_HISTORY_DEFAULT);
     ck_assert_ptr_null(options.log);
 }
 END_TEST
@@ -47,9 +48,10 @@ START_TEST(every_option_reaches_its_field)
 
     ck_assert_int_eq(PARSE(&options, "--cache", "2G", "--page-size=16384", "--mode", "0600",
                            "--allow-uid", "1000", "--allow-uid=65534", "--max-sessions", "10",
-                           "--idle-exit", "250", "--snapshot-max-age=5000", "/data", "--log",
-                           "/tmp/l", "--no-uring", "--huge-pages", "off", "--foreground", "--force",
-                           "--verbose", "--direct-io=try", "--ready-fd", "7"),
+                           "--idle-exit", "250", "--snapshot-max-age=5000", "--history-size", "3M",
+                           "/data", "--log", "/tmp/l", "--no-uring", "--huge-pages", "off",
+                           "--foreground", "--force", "--verbose", "--direct-io=try", "--ready-fd",
+                           "7"),
                      OPTIONS_RUN);
     ck_assert_uint_eq(options.cache_size, UINT64_C(2) << 30);
     ck_assert_uint_eq(options.page_size, 16384);
@@ -61,6 +63,7 @@ START_TEST(every_option_reaches_its_field)
     ck_assert_uint_eq(options.max_sessions_per_uid, 5);
     ck_assert_uint_eq(options.idle_exit_ms, 250);
     ck_assert_uint_eq(options.snapshot_max_age_ms, 5000);
+    ck_assert_uint_eq(options.history_size, 3 << 20);
     ck_assert_str_eq(options.log, "/tmp/l");
     ck_assert(!options.uring && options.foreground && options.force && options.verbose);
     ck_assert_int_eq(options.huge_pages, MSHM_HUGE_PAGES_OFF);
