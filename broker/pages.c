@@ -210,6 +210,13 @@ pages_publish(struct pages *pages, mshm_pid pid, AO_t word, mshm_timestamp newes
 }
 
 void
+pages_prefetch(const struct pages *pages, mshm_pid pid, AO_t word)
+{
+    __builtin_prefetch(&pages->states[pages_unit(pages, word)].flags, 1);
+    __builtin_prefetch(&pages->newest[pid], 1);
+}
+
+void
 pages_touch(struct pages *pages, mshm_pid pid, mshm_timestamp newest)
 {
     struct page_state *state = &pages->states[pages_unit(pages, pages_word(pages, pid))];

@@ -49,6 +49,8 @@ struct blind *pages_blind(struct pages *pages);
 void pages_publish(struct pages *pages, mshm_pid pid, AO_t word, mshm_timestamp newest, bool whole);
 /* An entry was appended to the frame that the pid's word leads to. */
 void pages_touch(struct pages *pages, mshm_pid pid, mshm_timestamp newest);
+/* Starts the fetch of what pages_touch will write, for a page in memory and its word; changes nothing. */
+void pages_prefetch(const struct pages *pages, mshm_pid pid, AO_t word);
 /* Writes to a leaf that is not in memory, for which room was reserved (blind_reserve). */
 void pages_write_blind(struct pages *pages, mshm_pid pid, const struct mshm_version *version);
 /* The page is no more: its frame is retired, its records are garbage once the next checkpoint counts, and its pid is

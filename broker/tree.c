@@ -184,6 +184,7 @@ tree_descend(struct tree *tree, struct mshm_tree_ref ref, const void *key, size_
             mshm_leaf_prefetch(frame, hash, mshm_map_hint(word));
             __builtin_prefetch(frame + offsetof(struct mshm_leaf, tail_slots), 1);
             __builtin_prefetch(frame + offsetof(struct mshm_leaf, tail_slots) + MSHM_LINE, 1);
+            pages_prefetch(tree->pages, pid, word);
             *place = (struct tree_place){.pid = pid, .frame = frame, .size = size};
             return MSHM_OK; /* whoever has more to look for first does not wait for the header here */
         }
