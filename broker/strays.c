@@ -198,12 +198,12 @@ strays_read(const void *bytes, uint64_t size, mshm_timestamp cut, strays_each *e
 {
     struct stray_header header;
     struct stray_page page;
-    const uint8_t *at = bytes, *end = at + size;
     mshm_pid former = 0;
     if (size == 0)
-        return MSHM_OK;
+        return MSHM_OK; /* and no bytes: there is nothing to add to */
     if (size < sizeof header)
         return MSHM_CORRUPT;
+    const uint8_t *at = bytes, *end = at + size;
     memcpy(&header, at, sizeof header);
     at += sizeof header;
     if (header.magic != STRAY_MAGIC)
