@@ -257,6 +257,8 @@ half_copy_check(const char *copy)
         return;
     mace_options options;
     mace_options_init(&options);
+    options.cache_size = 16 << 20;
+    options.connect_timeout_ms = 60000;
     ck_assert_int_eq(mace_open(copy, &options, &db), MACE_CORRUPT);
 }
 
@@ -312,6 +314,8 @@ START_TEST(data_files_alone_are_not_taken_for_a_new_database)
     scratch_remove(joined);
     ck_assert(has_entry(path, "data", ".dat"));
     mace_options_init(&options);
+    options.cache_size = 16 << 20;
+    options.connect_timeout_ms = 60000;
     ck_assert_int_eq(mace_open(path, &options, &db), MACE_CORRUPT);
     ck_assert(has_entry(path, "data", ".dat"));
 }

@@ -94,6 +94,7 @@ START_TEST(paths_may_be_relative_hold_blanks_and_be_longer_than_a_socket_address
     mace_options_init(&options);
     options.cache_size = 8 << 20;
     options.idle_exit_ms = 100;
+    options.connect_timeout_ms = 60000;
     for (int i = 0; i < 5; i++) {
         ck_assert(i == 0 || mkdir(deep, 0700) == 0);
         if (i > 0)
