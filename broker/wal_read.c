@@ -181,9 +181,9 @@ segment_proves(struct walk *walk, const struct wal_segment_header *header, uint6
         if (available < sizeof *record || record->magic != WAL_RECORD_MAGIC)
             continue;
         struct wal_position proof = {record->durable_segment, record->durable_offset};
-        if (!wal_position_before(walk->at, proof))
-            continue;
-        status = record_take(walk, header, offset, walk->window.end, false, &record);
+        record = NULL;
+        if (wal_position_before(walk->at, proof))
+            status = record_take(walk, header, offset, walk->window.end, false, &record);
         if (status != MSHM_OK || record != NULL) {
             *proved = record != NULL;
             return status;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "fault/image.h"
+#include "fault/throttle.h"
 #include "support/broker.h"
 #include "support/client.h"
 #include "support/load.h"
@@ -138,6 +139,86 @@ START_TEST(f07_a_checkpoint_that_outlives_its_broker_holds_the_lock)
 }
 END_TEST
 
+enum { DIRECT_KEYS = 300, DIRECT_VALUE = 2000 };
+
+static size_t
+direct_key(char key[16], int number)
+{
+    return (size_t)snprintf(key, 16, "direct%04d", number);
+}
+
+static int
+direct_get(int number)
+{
+    char key[16], value[DIRECT_VALUE];
+    size_t size = 0, key_size = direct_key(key, number);
+    mace *db = client_open(path);
+    int status =
+        mace_get1(db, client_bucket(db, "default"), key, key_size, value, sizeof value, &size);
+
+    mace_close(db);
+    return status;
+}
+
+/* Reads a key that does not come before the broker is gone. */
+static void
+reader_run(int channel, void *argument)
+{
+    (void)argument;
+    channel_tell(channel, 1);
+    (void)direct_get(DIRECT_KEYS - 1);
+}
+
+/* What the kernel reads past the page cache is under way in no thread: so nothing of the killed process is left but what
+ * the ring holds, and that is the lock. */
+START_TEST(f07_a_direct_read_that_outlives_its_process_holds_the_lock)
+{
+    static const struct broker_options options = {
+        .arguments = {"--cache", "8M", "--direct-io=on", "--checkpoint-interval", "3600000"}};
+    struct throttle throttle;
+    struct broker broker, next;
+    struct worker reader;
+    char key[16], value[DIRECT_VALUE] = "v";
+
+    broker_start(&broker, path, &options);
+    mace *db = client_open(path);
+    for (int i = 0; i < DIRECT_KEYS; i++) {
+        size_t size = direct_key(key, i);
+        ck_assert_int_eq(
+            mace_put1(db, client_bucket(db, "default"), key, size, value, sizeof value), MACE_OK);
+    }
+    mace_close(db);
+    broker_finish(&broker);
+    broker_start(&broker, path, &options);
+    ck_assert_int_eq(direct_get(0), MACE_OK); /* the inner pages, and where the file's blocks are */
+    const char *why = throttle_begin(&throttle, broker.pid, disk.device);
+    if (why != NULL) {
+        printf("skipped: %s\n", why);
+        broker_finish(&broker);
+        return;
+    }
+    worker_start(&reader, reader_run, NULL);
+    channel_expect(reader.channel, 1);
+    db = client_open(path);
+    wait_for(client_stat(db).disk_unanswered > 0);
+    ck_assert_int_eq(kill(broker.pid, SIGKILL), 0);
+    int end = broker_wait(&broker); /* all of it, its threads included */
+    ck_assert(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL);
+    bool held = true;
+    for (int i = 0; i < LOOKS && held; i++) {
+        held = locked();
+        process_pause();
+    }
+    throttle_end(&throttle);
+    ck_assert_msg(held, "the lock is free while a read is under way");
+    broker_start(&next, path, &options);
+    worker_join(&reader);
+    mace_close(db);
+    ck_assert_int_eq(direct_get(DIRECT_KEYS - 1), MACE_OK);
+    broker_finish(&next);
+}
+END_TEST
+
 /* The same disk, and nobody is killed: everybody waits until it answers. */
 START_TEST(f22_a_device_that_stands_still_stops_commits_and_nothing_else)
 {
@@ -214,6 +295,7 @@ main(void)
         tcase_add_test(cases, f07_a_sync_by_the_ring_that_outlives_its_broker_holds_the_lock);
         tcase_add_test(cases, f07_a_sync_by_a_thread_that_outlives_its_broker_holds_the_lock);
         tcase_add_test(cases, f07_a_checkpoint_that_outlives_its_broker_holds_the_lock);
+        tcase_add_test(cases, f07_a_direct_read_that_outlives_its_process_holds_the_lock);
         tcase_add_test(cases, f22_a_device_that_stands_still_stops_commits_and_nothing_else);
         suite_add_tcase(suite, cases);
         runner = srunner_create(suite);
