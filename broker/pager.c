@@ -461,8 +461,13 @@ pager_reads(const struct pager *pager, uint32_t file)
 {
     for (uint32_t place = 0; place < PAGER_READS; place++) {
         const struct page_in *entry = pager->places[place];
-        for (unsigned i = 0; entry != NULL && entry->pending > 0 && i < entry->records.count; i++)
-            if (data_location_file(page_records_location(&entry->records, i)) == file)
+        if (entry == NULL || entry->pending == 0)
+            continue;
+        const struct page_records *records = &entry->records;
+        unsigned count =
+            records->recalled ? 1 + data_location_older(records->location) : records->count;
+        for (unsigned i = 0; i < count; i++)
+            if (data_location_file(page_records_location(records, i)) == file)
                 return true;
     }
     return false;

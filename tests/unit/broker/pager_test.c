@@ -398,9 +398,11 @@ START_TEST(a_chain_that_is_remembered_is_read_in_one_round)
     pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
     want(FIRST_PID + 3, waiting_init(&waiting));
     ck_assert_uint_eq(world.read_count, 3);
+    REQUIRE(pager_reads(world.pager, DISK_FILE));
     complete((unsigned)_i % 3);
     complete((unsigned)_i / 3);
     ck_assert_uint_eq(waiting.told, 0);
+    REQUIRE(pager_reads(world.pager, DISK_FILE));
     complete(0);
     ck_assert_uint_eq(world.read_total, 3);
     ck_assert_int_eq(waiting.wait.status, MSHM_OK);
@@ -413,13 +415,15 @@ START_TEST(a_memory_that_is_wrong_costs_a_read_and_nothing_else)
 {
     struct waiting waiting;
     world_begin(4, 8 << 20);
-    data_location older[DATA_CHAIN_MAX] = {locations[1], locations[0]};
+    data_location older[DATA_CHAIN_MAX] = {
+        locations[1], data_location_make(DISK_FILE + 1, 0, DATA_RECORDS_AT, DATA_UNIT * 4)};
     pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
     want(FIRST_PID + 3, waiting_init(&waiting));
-    ck_assert_uint_eq(world.read_count, 3);
-    complete((unsigned)_i % 3);
+    ck_assert_uint_eq(world.read_count, 2); /* that file is not there */
+    REQUIRE(pager_reads(world.pager, DISK_FILE + 1)); /* it must not be removed now */
+    complete((unsigned)_i % 2);
     run();
-    ck_assert_uint_eq(world.read_total, 6);
+    ck_assert_uint_eq(world.read_total, 5);
     ck_assert_int_eq(waiting.wait.status, MSHM_OK);
     ck_assert_uint_eq(world.lines, 0);
     expect_page(FIRST_PID + 3);
