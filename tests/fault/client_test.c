@@ -27,7 +27,7 @@ static mace_bucket *bucket;
 static void
 setup(void)
 {
-    struct broker_options options = {.arguments = {"--cache", "6M"}};
+    struct broker_options options = {.arguments = {"--cache", "6M", "--history-size", "0"}};
 
     scratch_create(scratch);
     scratch_join(path, scratch, "db");
