@@ -69,12 +69,12 @@ stop_in_startup(struct scene *scene, const char *point)
     scene_workers_start(scene);
 }
 
-/* Brackets are overruled when memory is short, and then pages leave it: what a client may read without the broker is not
- * known there. */
+/* Brackets are overruled, and history goes to its file, when memory is short, and then pages leave it: what a client may
+ * read without the broker is not known there. */
 static int
 needs_small_cache(const char *point)
 {
-    return strcmp(point, "frames:revoked") == 0;
+    return strcmp(point, "frames:revoked") == 0 || strncmp(point, "history:", 8) == 0;
 }
 
 /* What an old snapshot may read is kept: a dropped tree, and deleted keys. */
