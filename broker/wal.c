@@ -20,7 +20,8 @@ enum {
     MARK_SIZE = sizeof(struct wal_record),
     STAGED_MAX = 4 << 20,
     STAGED_START = 64 << 10,
-    CALL_BYTES = 32 << 10, /* of a batch that is written by a call, although the segment is mapped */
+    CALL_BYTES =
+        32 << 10, /* of a batch that is written by a call, although the segment is mapped */
 };
 
 int

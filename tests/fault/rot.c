@@ -88,7 +88,8 @@ fill(struct rot *rot)
     ck_assert_int_eq(rot_start(rot), MSHM_OK);
     for (unsigned i = 0; i < 8; i++) /* a new data file, with deltas on records of the old one */
         put(rot, i % ROT_BUCKETS, i * 11, 0);
-    for (unsigned i = 0; i < 12; i++) /* and some too large to be one with the delta that is there */
+    for (unsigned i = 0; i < 12;
+         i++) /* and some too large to be one with the delta that is there */
         put(rot, 0, i, 0);
     checkpoint(rot);
     for (unsigned i = 0; i < ROT_TAIL; i++) {

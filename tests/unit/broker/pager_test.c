@@ -419,7 +419,7 @@ START_TEST(a_memory_that_is_wrong_costs_a_read_and_nothing_else)
         locations[1], data_location_make(DISK_FILE + 1, 0, DATA_RECORDS_AT, DATA_UNIT * 4)};
     pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
     want(FIRST_PID + 3, waiting_init(&waiting));
-    ck_assert_uint_eq(world.read_count, 2); /* that file is not there */
+    ck_assert_uint_eq(world.read_count, 2);           /* that file is not there */
     REQUIRE(pager_reads(world.pager, DISK_FILE + 1)); /* it must not be removed now */
     complete((unsigned)_i % 2);
     run();
