@@ -11,9 +11,8 @@
  * A commit that fails fails before it has a timestamp; after that only the disk can stop it, and that poisons the
  * incarnation. The queue is strictly in commit order, so an OS commit behind a SYNC commit waits for that sync.
  */
-#include "commit.h"
+#include "commit_parts.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,51 +23,10 @@
 
 enum {
     RING_INITIAL =
-        1024, /* places; doubled when needed, bounded by what sessions may have unanswered */
-    REFUSED_CAPACITY = 256,
-    PAGE_INS_MOST = 16, /* of a session under way: each may hold 256 waiters, in private memory */
-    CACHE_SHARE = 8,    /* a commit may be as large as this part of the cache */
-    SHORT_REVOKES = 3,  /* how often brackets may grow too old before a lack of frames is refused */
+        1024,        /* places; doubled when needed, bounded by what sessions may have unanswered */
+    CACHE_SHARE = 8, /* a commit may be as large as this part of the cache */
+    SHORT_REVOKES = 3, /* how often brackets may grow too old before a lack of frames is refused */
 };
-
-enum commit_kind { COMMIT_REQUEST, COMMIT_CONTROL, COMMIT_OF_NOBODY };
-
-/* One commit (or reply that must not overtake the commits before it) that waits for the log. */
-struct commit {
-    struct session *session;
-    uint64_t sequence;
-    mshm_timestamp timestamp;
-    uint64_t batch;     /* of the log; for a sync: its ticket */
-    uint64_t copied_ns; /* when it was copied in */
-    enum commit_kind kind;
-    bool sync;
-};
-
-struct commit_ring {
-    struct commit *items;
-    uint64_t head, tail; /* count for ever; place = number & mask */
-    uint64_t mask;
-};
-
-struct refusal {
-    struct session *session;
-    uint64_t sequence;
-};
-
-struct commit_queue {
-    struct commit_ring commits;               /* in commit order */
-    struct commit_ring syncs;                 /* in order of their tickets */
-    struct refusal refused[REFUSED_CAPACITY]; /* answered, but nobody was woken yet */
-    uint32_t refused_count;
-    uint64_t batch; /* newest that something was staged for */
-    mshm_timestamp pinned;
-    mshm_timestamp catalogue_changed; /* by this commit, last */
-    uint64_t
-        short_ns; /* since when commits wait for frames that brackets hold back; 0 = none does */
-};
-
-/* Posts an answer that stands outside the order of the commits. */
-static void commit_post(struct core *core, struct session *session, uint64_t sequence, int status);
 
 static int
 ring_init(struct commit_ring *ring)
@@ -76,12 +34,6 @@ ring_init(struct commit_ring *ring)
     ring->items = malloc(RING_INITIAL * sizeof(*ring->items));
     ring->mask = RING_INITIAL - 1;
     return ring->items == NULL ? MSHM_NO_MEMORY : MSHM_OK;
-}
-
-static struct commit *
-ring_at(const struct commit_ring *ring, uint64_t number)
-{
-    return &ring->items[number & ring->mask];
 }
 
 static bool
@@ -194,106 +146,6 @@ commit_plan(struct core *core, const struct mshm_request_copy *request, const st
     mshm_timestamp snapshot = request->kind == MSHM_REQUEST_COMMIT ? request->snapshot : UINT64_MAX;
     return tree_plan(core->tree, ops, request->arena_size, request->op_count, snapshot,
                      catalogue_resolve, core->catalogue, plan);
-}
-
-/* --- waiting for pages --- */
-
-static void
-park_done(void *argument, struct pager_wait *wait)
-{
-    struct session *session = argument;
-    struct core *core = session->core;
-    session->parked = false;
-    session->active_ns = core->now_ns;
-    session->park_status = wait->status;
-    core->sessions->parked--;
-    core->sessions->stirred = true;
-}
-
-void
-commits_unpark(struct core *core, struct session *session)
-{
-    if (!session->parked)
-        return;
-    pager_forget(core->pager, &session->park);
-    session->parked = false;
-    core->sessions->parked--;
-}
-
-/* The request stays in the ring until the pages that the plan missed are in memory. */
-static enum commit_verdict
-commit_park(struct core *core, struct session *session, int *status)
-{
-    const mshm_pid *pids;
-    uint32_t count = tree_missing(core->tree, &pids);
-    session->core = core;
-    session->park = (struct pager_wait){.done = park_done, .argument = session};
-    for (uint32_t i = 0; i < count; i++) {
-        int result = pager_want(core->pager, pids[i], &session->park);
-        if (result == MSHM_OK || result == MSHM_EXISTS)
-            continue;
-        pager_forget(core->pager, &session->park);
-        *status = result;
-        return COMMIT_REFUSED;
-    }
-    if (session->park.left == 0)
-        return COMMIT_HELD;
-    session->parked = true;
-    core->sessions->parked++;
-    return COMMIT_PARKED;
-}
-
-/* A PAGE_IN request that waits. */
-struct page_request {
-    struct pager_wait wait;
-    struct core *core;
-    struct session *session;
-    uint64_t sequence;
-};
-
-static void
-page_request_done(void *argument, struct pager_wait *wait)
-{
-    struct page_request *request = argument;
-    request->session->unanswered--;
-    request->session->page_ins--;
-    commit_post(request->core, request->session, request->sequence, wait->status);
-    request->core->sessions->stirred = true;
-    free(request);
-}
-
-enum commit_verdict
-commits_page_in(struct core *core, struct session *session, const struct mshm_request_copy *copy,
-                int *status)
-{
-    mshm_pid pids[MSHM_MAX_PAGE_IN];
-    if (session->page_ins == PAGE_INS_MOST)
-        return COMMIT_HELD;
-    struct page_request *request = malloc(sizeof *request);
-    *status = MSHM_NO_MEMORY;
-    if (request == NULL)
-        return COMMIT_REFUSED;
-    *request = (struct page_request){
-        .wait = {.done = page_request_done, .argument = request},
-        .core = core,
-        .session = session,
-        .sequence = copy->sequence,
-    };
-    memcpy(pids, mshm_consumer_arena(&session->consumer, copy), copy->op_count * sizeof *pids);
-    for (uint64_t i = 0; i < copy->op_count; i++) {
-        if (pids[i] == 0 || pids[i] >= core->geometry.map_capacity)
-            continue;
-        int result = pager_want(core->pager, pids[i], &request->wait);
-        if (result == MSHM_EXISTS) /* then it is its history that was missed */
-            result = tree_history_want(core->tree, pids[i], &request->wait);
-        if (result != MSHM_OK && result != MSHM_EXISTS && request->wait.status == MSHM_OK)
-            request->wait.status = result;
-    }
-    session->unanswered++;
-    session->page_ins++;
-    if (request->wait.left == 0)
-        page_request_done(request, &request->wait);
-    return COMMIT_TAKEN;
 }
 
 static void
@@ -482,193 +334,4 @@ commits_sync(struct core *core, struct session *session, uint64_t sequence)
     };
     session->unanswered++;
     return MSHM_OK;
-}
-
-/* --- answering --------------------------------------------------------------------------------------------------- */
-
-static void
-commit_answer(struct core *core, const struct commit *commit, int status, mshm_timestamp timestamp)
-{
-    if (commit->kind == COMMIT_OF_NOBODY)
-        return;
-    assert(commit->session->unanswered > 0);
-    commit->session->unanswered--;
-    if (commit->kind == COMMIT_REQUEST)
-        mshm_completion_post(commit->session->segment, commit->sequence, status, timestamp);
-    else
-        control_reply(core, commit->session,
-                      status == MSHM_OK ? commit->session->control.message.head.status : status);
-}
-
-/* After the fence that follows the posting of a batch: pairs with the fence between a waiter's store of `waiting` and
- * its last look at `done`. */
-static uint64_t
-answer_wake(struct core *core, struct session *session, uint64_t sequence)
-{
-    if (!mshm_completion_waiter(session->segment, sequence))
-        return 0;
-    unsigned place = (unsigned)((sequence - 1) % MSHM_RING_CAPACITY);
-    core->env->wake(core->env->context, &session->segment->completions[place].done);
-    return 1;
-}
-
-static uint64_t
-ring_wake(struct core *core, const struct commit_ring *ring, uint64_t from, uint64_t to)
-{
-    uint64_t woken = 0;
-    for (uint64_t i = from; i != to; i++) {
-        const struct commit *commit = ring_at(ring, i);
-        if (commit->kind == COMMIT_REQUEST)
-            woken += answer_wake(core, commit->session, commit->sequence);
-    }
-    return woken;
-}
-
-static uint64_t
-refused_wake(struct core *core)
-{
-    struct commit_queue *queue = core->commits;
-    uint64_t woken = 0;
-    for (uint32_t i = 0; i < queue->refused_count; i++)
-        woken += answer_wake(core, queue->refused[i].session, queue->refused[i].sequence);
-    queue->refused_count = 0;
-    return woken;
-}
-
-static void
-commit_post(struct core *core, struct session *session, uint64_t sequence, int status)
-{
-    struct commit_queue *queue = core->commits;
-    mshm_completion_post(session->segment, sequence, status, 0);
-    if (queue->refused_count == REFUSED_CAPACITY) {
-        mshm_full_fence(); /* see answer_wake */
-        mshm_counter_add(&core->figures->counters.wakes, refused_wake(core));
-    }
-    queue->refused[queue->refused_count++] = (struct refusal){session, sequence};
-}
-
-void
-commits_refuse(struct core *core, struct session *session, uint64_t sequence, int status)
-{
-    commit_post(core, session, sequence, status);
-    MACE_KILL_POINT("core:refused");
-    if (status == MSHM_CONFLICT)
-        session->conflicts++;
-    mshm_counter_add(status == MSHM_CONFLICT ? &core->figures->counters.conflicts
-                                             : &core->figures->counters.refused,
-                     1);
-}
-
-/* Makes every commit up to the queue's place `to` visible: after all their entries stand in the index. */
-static void
-visible_publish(struct core *core, uint64_t to)
-{
-    mshm_timestamp newest = ring_at(&core->commits->commits, to - 1)->timestamp;
-    if (newest == core->visible)
-        return;
-    MACE_KILL_POINT("core:before_visible");
-    core->visible = newest;
-    AO_store_release(&core->store->visible, newest); /* pairs with mshm_snapshot_register */
-    MACE_KILL_POINT("core:visible");
-}
-
-/* Figures of the commits that were just answered. */
-static void
-answered_count(struct core *core, uint64_t from, uint64_t to)
-{
-    struct mshm_figures *figures = core->figures;
-    uint64_t now_ns = core->env->clock_ns(core->env->context), commits = 0, syncs = 0;
-    for (uint64_t i = from; i != to; i++) {
-        const struct commit *commit = ring_at(&core->commits->commits, i);
-        if (commit->kind != COMMIT_REQUEST)
-            continue;
-        mshm_histogram_add(commit->sync ? &figures->commit_sync_latency : &figures->commit_latency,
-                           now_ns - commit->copied_ns);
-        commits++;
-        syncs += commit->sync;
-    }
-    mshm_counter_add(&figures->counters.commits, commits);
-    mshm_counter_add(&figures->counters.commits_sync, syncs);
-    mshm_counter_add(&figures->counters.batches, 1);
-    mshm_histogram_add(&figures->batch_commits, commits);
-}
-
-static void
-commits_answer(struct core *core, uint64_t from, uint64_t to)
-{
-    for (uint64_t i = from; i != to; i++) {
-        const struct commit *commit = ring_at(&core->commits->commits, i);
-        if (commit->kind == COMMIT_REQUEST)
-            commit->session->commits++;
-        commit_answer(core, commit, MSHM_OK, commit->timestamp);
-    }
-}
-
-static uint64_t
-ring_ready(const struct commit_ring *ring, uint64_t done)
-{
-    uint64_t to = ring->head;
-    while (to != ring->tail && ring_at(ring, to)->batch <= done)
-        to++;
-    return to;
-}
-
-bool
-commits_publish(struct core *core)
-{
-    struct commit_queue *queue = core->commits;
-    uint64_t commits = queue->commits.head, syncs = queue->syncs.head;
-    uint64_t commits_to = ring_ready(&queue->commits, wal_done(core->wal));
-    uint64_t syncs_to =
-        syncs == queue->syncs.tail ? syncs : ring_ready(&queue->syncs, wal_synced(core->wal));
-    if (commits == commits_to && syncs == syncs_to && queue->refused_count == 0)
-        return false;
-    if (commits != commits_to)
-        visible_publish(core, commits_to);
-    commits_answer(core, commits, commits_to);
-    for (uint64_t i = syncs; i != syncs_to; i++)
-        commit_answer(core, ring_at(&queue->syncs, i), MSHM_OK, 0);
-    MACE_KILL_POINT("core:answered");
-
-    mshm_full_fence(); /* see answer_wake */
-    uint64_t woken = ring_wake(core, &queue->commits, commits, commits_to) +
-                     ring_wake(core, &queue->syncs, syncs, syncs_to) + refused_wake(core);
-    if (woken > 0)
-        mshm_counter_add(&core->figures->counters.wakes, woken);
-    MACE_KILL_POINT("core:woken");
-    queue->commits.head = commits_to;
-    queue->syncs.head = syncs_to;
-    if (commits != commits_to)
-        answered_count(core, commits, commits_to);
-    return true;
-}
-
-void
-commits_poison(struct core *core)
-{
-    struct commit_queue *queue = core->commits;
-    uint64_t commits = queue->commits.head, syncs = queue->syncs.head;
-    for (uint64_t i = commits; i != queue->commits.tail; i++)
-        commit_answer(core, ring_at(&queue->commits, i), MSHM_UNKNOWN_OUTCOME, 0);
-    for (uint64_t i = syncs; i != queue->syncs.tail; i++)
-        commit_answer(core, ring_at(&queue->syncs, i), MSHM_IO, 0);
-    mshm_full_fence(); /* see answer_wake */
-    ring_wake(core, &queue->commits, commits, queue->commits.tail);
-    ring_wake(core, &queue->syncs, syncs, queue->syncs.tail);
-    refused_wake(core);
-    queue->commits.head = queue->commits.tail;
-    queue->syncs.head = queue->syncs.tail;
-}
-
-bool
-commits_idle(const struct commit_queue *queue)
-{
-    return queue->commits.head == queue->commits.tail && queue->syncs.head == queue->syncs.tail &&
-           queue->refused_count == 0;
-}
-
-mshm_timestamp
-commits_pinned(const struct commit_queue *queue)
-{
-    return queue->pinned;
 }

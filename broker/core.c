@@ -1,11 +1,9 @@
-/* core.c - the loop: what one turn does, and how the parts are put together and taken apart.
+/* core.c - the loop: what one turn does.
  *
  *   turn: completions -> control requests that waited -> requests of the rings -> the log's batch -> visible, answers,
  *         wakes -> one leaf that was put off -> sessions that ended -> (every millisecond) pruning, reclaiming, expiry
  */
 #include "core.h"
-
-#include <stdlib.h>
 
 #include "checkpoint.h"
 #include "commit.h"
@@ -17,200 +15,19 @@
 #include "sessions.h"
 
 enum {
-    BESIDE_FREE = 32 << 20,       /* bytes beside the cache that it does not pay for */
     COMPLETIONS = 32,             /* taken per call of env.poll */
-    MAINTAIN_NS = 1000 * 1000,    /* between two rounds of pruning and reclaiming */
     LINGER_NS = 10 * 1000 * 1000, /* the same while nothing changes and a reader holds things up */
     SURVEY_NS =
         250 * 1000 *
         1000, /* the same while snapshots are registered and nothing else happens: are they still? */
-    MARK_NS = 50 * 1000 * 1000,      /* idle for that long: the log gets a durable mark */
-    TEND_LEAVES = 4,                 /* per maintenance */
-    TIDY_LEAVES = 32,                /* the same, when nobody has committed for a while */
-    TIDY_NS = 5 * 1000 * 1000,       /* what a while is */
-    RESERVE_SHARE = 32,              /* part of the cache kept for deletes and housekeeping */
-    FREE_SHARE = 16,                 /* part of the cache that is kept free by eviction */
-    ROOM_BYTES = 4 * MSHM_MAX_FRAME, /* evicted at once when a commit is short of frames */
-    CHECK_TURNS = 32,                /* between two looks whether a checkpoint is due, while busy */
-    FRESH_NS = 10 * 1000 * 1000,     /* a page that was read in stays at least that long */
+    MARK_NS = 50 * 1000 * 1000, /* idle for that long: the log gets a durable mark */
+    TEND_LEAVES = 4,            /* per maintenance */
+    TIDY_LEAVES = 32,           /* the same, when nobody has committed for a while */
+    TIDY_NS = 5 * 1000 * 1000,  /* what a while is */
+    CHECK_TURNS = 32,           /* between two looks whether a checkpoint is due, while busy */
 };
 
 enum { STOP_NOT, STOP_DRAINS, STOP_CHECKPOINTS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
-
-void
-core_options_init(struct core_options *options)
-{
-    *options = (struct core_options){
-        .cache_size = UINT64_C(256) << 20,
-        .map_capacity = UINT64_C(1) << 22,
-        .page_size = 8192,
-        .segment_size = UINT64_C(64) << 20,
-        .data_file_size = UINT64_C(256) << 20,
-        .checkpoint_log_bytes = UINT64_C(1) << 30,
-        .checkpoint_interval_ns = UINT64_C(60) * 1000 * 1000 * 1000,
-        .log_mapping = true,
-        .max_sessions = MSHM_MAX_SESSIONS,
-        .revoke_after_ns = UINT64_C(20) * 1000 * 1000,
-    };
-}
-
-/* What the broker knows of each 4 KiB of frames takes up to 96 bytes beside them. A small cache leaves that to the private
- * memory that every broker has; a large one pays for it. */
-static uint64_t
-frames_size(const struct core_options *options)
-{
-    uint64_t beside = options->cache_size / 128 * 3;
-    return beside <= BESIDE_FREE ? options->cache_size
-                                 : options->cache_size - (beside - BESIDE_FREE);
-}
-
-uint64_t
-core_store_size(const struct core_options *options)
-{
-    struct mshm_store_geometry geometry;
-    mshm_store_geometry_compute(frames_size(options), options->map_capacity, &geometry);
-    return geometry.store_size;
-}
-
-/* --- building ----------------------------------------------------------------------------------------------------- */
-
-static bool
-options_valid(const struct core_options *options)
-{
-    return options->cache_size >= 16 * MSHM_MAX_FRAME && options->map_capacity >= 2 &&
-           options->map_capacity <= MSHM_MAX_PIDS && options->page_size >= 4096 &&
-           options->page_size <= MSHM_MAX_FRAME &&
-           (options->page_size & (options->page_size - 1)) == 0 && options->max_sessions >= 1 &&
-           options->max_sessions <= MSHM_MAX_SESSIONS;
-}
-
-static int
-store_create(struct core *core)
-{
-    static const uint8_t no_id[16];
-    mshm_store_geometry_compute(frames_size(&core->options), core->options.map_capacity,
-                                &core->geometry);
-    if (core->env->store_back(core->env->context, 0, core->geometry.map_offset) != 0)
-        return MSHM_FULL;
-    mshm_store_init(core->base, &core->geometry, 0, no_id, core->options.broker_pid);
-    core->store = (struct mshm_store *)core->base;
-    core->figures = (struct mshm_figures *)(core->base + core->geometry.counters_offset);
-    return mshm_view_init(&core->view, core->base, core->geometry.store_size, NULL);
-}
-
-static int
-frames_start(struct core *core)
-{
-    uint64_t reserve = core->geometry.frames_size / RESERVE_SHARE;
-    struct frames_options options = {
-        .frames_size = core->geometry.frames_size,
-        .reserve_size = reserve > MSHM_MAX_FRAME ? reserve : MSHM_MAX_FRAME,
-        .revoke_after_ns = core->options.revoke_after_ns,
-    };
-    return frames_create(&core->frames, &options, core->env, core->base, &core->geometry,
-                         sessions_lanes, core);
-}
-
-static int
-pages_start(struct core *core)
-{
-    struct pages_options options = {.hints = core->options.hints, .fresh_ns = FRESH_NS};
-    return pages_create(&core->pages, &options, core->env, core->frames, &core->geometry);
-}
-
-static int
-index_start(struct core *core)
-{
-    struct tree_options options = {
-        .page_size = core->options.page_size,
-        .history_limit = core->options.history_limit != 0 ? core->options.history_limit
-                                                          : core->options.cache_size / 4,
-        .history_size = core->options.history_size,
-        .spill_tags = CORE_TAG_SPILL,
-        .hints = core->options.hints,
-        .fresh_ns = FRESH_NS,
-    };
-    int status = tree_create(&core->tree, &options, core->env, core->frames, core->pages,
-                             &core->snapshots, &core->view, &core->figures->counters);
-    if (status != MSHM_OK)
-        return status;
-    tree_set_collect(core->tree, core_collect, core);
-    struct mshm_catalogue_entry *entries =
-        (struct mshm_catalogue_entry *)(core->base + core->geometry.catalogue_offset);
-    status = catalogue_create(&core->catalogue, core->tree, entries, MSHM_MAX_BUCKETS,
-                              core->options.page_size);
-    if (status == MSHM_OK)
-        tree_set_resolve(core->tree, catalogue_resolve, core->catalogue);
-    return status;
-}
-
-int
-core_create(struct core **result, const struct core_options *options, const struct env *env,
-            void *store)
-{
-    int status;
-    if (!options_valid(options))
-        return MSHM_INVALID;
-    struct core *core = calloc(1, sizeof(*core));
-    if (core == NULL)
-        return MSHM_NO_MEMORY;
-    core->options = *options;
-    core->env = env;
-    core->base = store;
-    if ((status = store_create(core)) != MSHM_OK ||
-        (status = sessions_create(&core->sessions, options->max_sessions)) != MSHM_OK ||
-        (status = commits_create(&core->commits)) != MSHM_OK ||
-        (status = snapshots_init(&core->snapshots)) != MSHM_OK ||
-        (status = frames_start(core)) != MSHM_OK || (status = pages_start(core)) != MSHM_OK ||
-        (status = index_start(core)) != MSHM_OK ||
-        (status = outcomes_create(&core->outcomes)) != MSHM_OK ||
-        (status = checkpoint_create(core)) != MSHM_OK) {
-        core_destroy(core);
-        return status;
-    }
-    *result = core;
-    return MSHM_OK;
-}
-
-void
-core_destroy(struct core *core)
-{
-    if (core == NULL)
-        return;
-    if (core->wal != NULL)
-        wal_close(core->wal);
-    checkpoint_close(core);
-    checkpoint_destroy(core->checkpoint);
-    pager_destroy(core->pager);
-    data_destroy(core->data);
-    outcomes_destroy(core->outcomes);
-    catalogue_destroy(core->catalogue);
-    tree_destroy(core->tree);
-    pages_destroy(core->pages);
-    frames_destroy(core->frames);
-    snapshots_fini(&core->snapshots);
-    commits_destroy(core->commits);
-    sessions_destroy(core->sessions);
-    free(core);
-}
-
-int
-core_recover(struct core *core, bool create, char *why, size_t why_size)
-{
-    int status = recovery_run(core, create, why, why_size);
-    if (status != MSHM_OK)
-        return status;
-    core->now_ns = core->started_ns = core->env->clock_ns(core->env->context);
-    core->expiry_ns = UINT64_MAX;
-    core->dirty = core->unmarked = core->untidy = true;
-    return MSHM_OK;
-}
-
-bool
-core_cache_short(const struct core *core)
-{
-    return core->cache_short;
-}
 
 /* --- one turn ----------------------------------------------------------------------------------------------------- */
 
@@ -277,88 +94,6 @@ core_collect(void *argument)
 {
     struct core *core = argument;
     snapshots_collect(&core->snapshots, core->store, sessions_snapshots, core, core->now_ns);
-}
-
-/* --- memory ------------------------------------------------------------------------------------------------------- */
-
-/* Nothing clean is left that could leave memory: what is dirty has to become clean. False: nothing is. */
-static bool
-dirty_write(struct core *core)
-{
-    struct pages_figures figures;
-    pages_figures(core->pages, &figures);
-    if (checkpoint_stuck(core->checkpoint))
-        return false;
-    if (figures.dirty_bytes > 0)
-        checkpoint_request(core);
-    return figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes > 0;
-}
-
-/* Keeps a part of the cache free, so that nobody has to wait for a reader to leave a frame. */
-static void
-core_evict(struct core *core)
-{
-    uint64_t wanted = core->geometry.frames_size / FREE_SHARE;
-    uint64_t free_bytes = frames_available(core->frames);
-    if (free_bytes >= wanted || core->now_ns < core->barren_ns)
-        return;
-    if (frames_pending(core->frames))
-        frames_reclaim(core->frames, false);
-    uint64_t coming = frames_available(core->frames) + frames_retired(core->frames);
-    if (coming < wanted) {
-        bool writing;
-        coming += tree_history_evict(core->tree, wanted - coming, core->now_ns, &writing);
-    }
-    if (coming < wanted && pages_evict(core->pages, wanted - coming, core->now_ns) == 0) {
-        core->barren_ns = core->now_ns + MAINTAIN_NS; /* looking again at once would be in vain */
-        if (pager_short(core->pager) > 0)
-            dirty_write(core);
-    }
-}
-
-enum core_room
-core_make_room(struct core *core)
-{
-    struct pages_figures figures;
-    core->pressed = true; /* the loop comes back within a millisecond */
-    if (core->now_ns < core->barren_ns)
-        return CORE_ROOM_MAYBE;
-    if (frames_retired(core->frames) >= ROOM_BYTES) {
-        /* A reader stands in what has left memory already. More of it would not come sooner, and a reader that stops for a
-         * while must not empty the cache. */
-        frames_reclaim(core->frames, true);
-        return frames_retired(core->frames) >= ROOM_BYTES ? CORE_ROOM_MAYBE : CORE_ROOM_COMES;
-    }
-    tree_ahead_begin(core->tree); /* no place that was found before is right any more */
-    bool writing;
-    uint64_t evicted = tree_history_evict(core->tree, ROOM_BYTES, core->now_ns, &writing);
-    if (evicted == 0)
-        evicted = pages_evict(core->pages, ROOM_BYTES, core->now_ns);
-    if (evicted == 0)
-        core->barren_ns = core->now_ns + MAINTAIN_NS;
-    frames_reclaim(core->frames, true);
-    if (evicted > 0 || writing)
-        return CORE_ROOM_COMES;
-    if (dirty_write(core))
-        return CORE_ROOM_COMES;
-    pages_figures(core->pages, &figures);
-    return figures.resident_pages > figures.dirty_pages + figures.sealed_pages ? CORE_ROOM_MAYBE
-                                                                               : CORE_ROOM_NONE;
-}
-
-/* Once a turn: whether commits have to wait until more of what they changed is on disk. */
-static void
-core_slow(struct core *core)
-{
-    core->short_of_clean = false;
-    core->slowed = tree_history_lags(core->tree);
-    if (!checkpoint_pressed(core))
-        return;
-    core->short_of_clean = checkpoint_stuck(core->checkpoint);
-    core->slowed = !core->short_of_clean;
-    core->pressed = true;
-    if (checkpoint_idle(core->checkpoint))
-        checkpoint_request(core);
 }
 
 static mshm_timestamp
@@ -439,7 +174,7 @@ maintain_due_ns(const struct core *core)
 {
     uint64_t interval = UINT64_MAX;
     if (core->dirty || core->pressed || core->untidy)
-        interval = MAINTAIN_NS;
+        interval = CORE_MAINTAIN_NS;
     else if (frames_pending(core->frames) || catalogue_reap_pending(core->catalogue))
         interval = LINGER_NS;
     else if (core->snapshots.count > 0)
@@ -553,7 +288,7 @@ core_step(struct core *core, uint64_t *wait_ns)
     done = sessions_settle(core) || done;
     /* A page that was read and finds no frame is tried again, whatever else there is to do. */
     bool frameless = pager_short(core->pager) > 0 || tree_history_short(core->tree) > 0;
-    uint64_t due_ns = frameless ? MAINTAIN_NS : UINT64_MAX;
+    uint64_t due_ns = frameless ? CORE_MAINTAIN_NS : UINT64_MAX;
     if (tree_history_short(core->tree) > 0)
         (void)core_make_room(core);
     bool look = !done || !checkpoint_idle(core->checkpoint) || ++core->turns % CHECK_TURNS == 0;

@@ -1,5 +1,5 @@
 /* core_parts.h - what stands inside struct core, shared by the files of the core alone (core.c, commit.c, control.c,
- * sessions.c, recovery.c). */
+ * sessions.c, recovery.c and what belongs to them). */
 #ifndef CORE_PARTS_H
 #define CORE_PARTS_H
 
@@ -66,6 +66,8 @@ struct core {
     bool stopping, stopped, poisoned;
 };
 
+enum { CORE_MAINTAIN_NS = 1000 * 1000 /* between two rounds of pruning and reclaiming */ };
+
 /* Tags of completions. */
 enum {
     CORE_TAG_WAL = 0x100,
@@ -81,6 +83,12 @@ enum {
 int core_log_turn(struct core *core, bool *moved);
 /* Takes completions and hands them to whom they belong. MSHM_OK or MSHM_IO (poison). *moved (may be NULL) as above. */
 int core_completions(struct core *core, bool *moved);
+
+/* --- core_memory.c --- */
+/* Keeps a part of the cache free, so that nobody has to wait for a reader to leave a frame. */
+void core_evict(struct core *core);
+/* Once a turn: whether commits have to wait until more of what they changed is on disk. */
+void core_slow(struct core *core);
 /* Frames are short: takes what can be had from clean pages, or sees to it that pages become clean. */
 enum core_room {
     CORE_ROOM_NONE,  /* there is nothing to be had */
@@ -88,6 +96,7 @@ enum core_room {
     CORE_ROOM_COMES, /* try again in a moment */
 };
 enum core_room core_make_room(struct core *core);
+
 /* Collects the registered snapshots anew; a tree_collect. */
 void core_collect(void *core);
 
