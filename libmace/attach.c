@@ -199,17 +199,25 @@ attachment_unmap(struct mlib_attachment *attachment)
     attachment->session = NULL;
 }
 
-/* Closes what a session held; the broker sees the hang-up. Under mace->lock, or alone. */
+/* Closes what a session held; the broker sees the hang-up. Asks for no memory and frees none. */
 static void
-attachment_release(struct mlib_attachment *attachment)
+attachment_disconnect(struct mlib_attachment *attachment)
 {
     if (attachment->released)
         return;
     attachment->released = true;
-    mlib_answers_settle(attachment);
     attachment_unmap(attachment);
     close(attachment->socket);
     close(attachment->doorbell);
+}
+
+/* The same, and keeps the answers that tickets may still ask for. Under mace->lock. */
+static void
+attachment_release(struct mlib_attachment *attachment)
+{
+    if (!attachment->released)
+        mlib_answers_settle(attachment);
+    attachment_disconnect(attachment);
 }
 
 static int
@@ -459,26 +467,33 @@ mlib_attachment_put(struct mlib_attachment *attachment)
 }
 
 void
-mlib_attachments_close(struct mace *db, bool forked)
+mlib_attachments_disconnect(struct mace *db, bool forked)
 {
-    struct mlib_attachment *attachment = db->attachments;
-    while (attachment != NULL) {
-        struct mlib_attachment *next = attachment->next;
-        if (forked && !attachment->released) {
+    for (struct mlib_attachment *at = db->attachments; at != NULL; at = at->next) {
+        if (!forked) {
+            attachment_disconnect(at);
+        } else if (!at->released) {
             /* The mappings did not come along; the descriptors did, and closing a copy ends nothing. */
-            close(attachment->socket);
-            close(attachment->doorbell);
-        } else if (!forked) {
-            attachment_release(attachment);
+            close(at->socket);
+            close(at->doorbell);
+        }
+    }
+}
+
+void
+mlib_attachments_free(struct mace *db, bool forked)
+{
+    while (db->attachments != NULL) {
+        struct mlib_attachment *attachment = db->attachments;
+        db->attachments = attachment->next;
+        if (!forked) {
             pthread_mutex_destroy(&attachment->control_lock);
             pthread_mutex_destroy(&attachment->publish_lock);
         }
         mlib_lanes_fini(attachment);
         free(attachment->outcomes);
         free(attachment);
-        attachment = next;
     }
-    db->attachments = NULL;
 }
 
 void

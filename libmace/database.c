@@ -289,7 +289,7 @@ mace_close(mace *db)
         return;
     bool forked = mlib_forked(db);
     /* A longjmp out of a call left its section, and perhaps locks, behind: nobody waits for these here. The section ends
-     * last, so that what needs a lock is left undone; the connections are closed all the same. */
+     * after what would need a lock, so that this is left undone. */
     bool left_inside = mlib_section_is(db);
     transactions_abandon(db);
     if (!forked) {
@@ -298,7 +298,10 @@ mace_close(mace *db)
     }
     if (left_inside)
         mlib_section_leave();
-    mlib_attachments_close(db, forked);
+    mlib_attachments_disconnect(db, forked);
+    if (mlib_section_enter(db) != MACE_OK)
+        return; /* in a handler that interrupted a call on another mace: its memory cannot be freed here */
+    mlib_attachments_free(db, forked);
     while (db->buckets != NULL) {
         struct mace_bucket *bucket = db->buckets;
         db->buckets = bucket->next;
@@ -307,6 +310,7 @@ mace_close(mace *db)
     if (!forked)
         pthread_mutex_destroy(&db->lock);
     mace_free(db);
+    mlib_section_leave();
 }
 
 /* Sends a message that names nothing and whose answer is a status, to whichever broker serves: when one is lost on the

@@ -132,8 +132,10 @@ mlib_attachment_lost(const struct mlib_attachment *attachment)
     /* A broker ends the session of a process that broke it, or that it takes for dead, and serves the others on. */
     return mshm_store_gone(attachment->view.store) || mshm_session_over(attachment->session);
 }
-/* mace_close: ends every attachment. forked: in a forked child, where only descriptors and memory are ours. */
-void mlib_attachments_close(struct mace *db, bool forked);
+/* mace_close: ends every attachment, anywhere; then, inside a section, frees them. forked: in a forked child, where only
+ * descriptors and memory are ours. */
+void mlib_attachments_disconnect(struct mace *db, bool forked);
+void mlib_attachments_free(struct mace *db, bool forked);
 /* Rings the doorbell of a broker that sleeps on this session. */
 void mlib_doorbell(struct mlib_attachment *attachment);
 /* Makes the arena at least `size` bytes (up to MSHM_ARENA_MAX): MACE_OK, MACE_TOO_BIG, MACE_FULL, MACE_BROKER_LOST. */
@@ -165,7 +167,8 @@ unsigned mlib_thread_number(void);
 /* attach.c, when a session's memory is about to be unmapped: keeps the answers that tickets may still ask for. Under
  * mace->lock; nobody else uses the attachment (commit.c). */
 void mlib_answers_settle(struct mlib_attachment *attachment);
-/* mace_close: frees the transactions' memory that the lanes keep, of an attachment whose transactions have ended (txn.c). */
+/* mace_close: frees the transactions' memory that the lanes keep, of an attachment whose transactions have ended (txn.c).
+ * Inside a section. */
 void mlib_lanes_fini(struct mlib_attachment *attachment);
 /* Aborts a transaction found in lane_owner when its mace is closed (txn.c). */
 void mlib_txn_abandon(struct mace_txn *txn);

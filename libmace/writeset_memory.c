@@ -68,7 +68,10 @@ mlib_writeset_clear(struct mlib_writeset *set)
 void
 mlib_writeset_fini(struct mlib_writeset *set)
 {
-    mlib_writeset_clear(set);
-    free(set->chunks);
-    set->chunks = NULL;
+    while (set->chunks != NULL) {
+        struct mlib_chunk *chunk = set->chunks;
+        set->chunks = chunk->next;
+        free(chunk);
+    }
+    *set = (struct mlib_writeset){0};
 }

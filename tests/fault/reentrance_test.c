@@ -668,6 +668,155 @@ START_TEST(f06_any_call_from_a_handler_inside_any_call_comes_back)
 }
 END_TEST
 
+/* --- a handler inside the memory allocator --- */
+
+static bool watched;         /* the worker's calls of the allocator are interrupted */
+static bool handling;        /* a handler is running */
+static unsigned allocations; /* of the library, each of which a handler interrupted */
+static unsigned nested;      /* calls of the allocator out of such a handler */
+
+/* In the place of a signal that arrives in the middle of the allocator: every such moment instead of some. */
+static void
+allocator_interrupted(void)
+{
+    if (!watched)
+        return;
+    if (handling) {
+        nested++;
+        return;
+    }
+    handling = true;
+    allocations++;
+    hammer_turn();
+    handling = false;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *
+__wrap_malloc(size_t size)
+{
+    allocator_interrupted();
+    return __real_malloc(size);
+}
+
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *
+__wrap_calloc(size_t count, size_t size)
+{
+    allocator_interrupted();
+    return __real_calloc(count, size);
+}
+
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *
+__wrap_realloc(void *old, size_t size)
+{
+    allocator_interrupted();
+    return __real_realloc(old, size);
+}
+
+int __real_posix_memalign(void **memory, size_t alignment, size_t size);
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t size);
+int
+__wrap_posix_memalign(void **memory, size_t alignment, size_t size)
+{
+    allocator_interrupted();
+    return __real_posix_memalign(memory, alignment, size);
+}
+
+void __real_free(void *memory);
+void __wrap_free(void *memory);
+void
+__wrap_free(void *memory)
+{
+    if (memory != NULL)
+        allocator_interrupted();
+    __real_free(memory);
+}
+
+static void
+watched_run(int channel, void *argument)
+{
+    (void)argument;
+    db = worker_open();
+    bucket = client_bucket(db, "default");
+    watched = true;
+    hammer_turn();
+    hammer_turn();
+    watched = false;
+    mace_close(db);
+    require(allocations > 20, "only %u calls of the allocator were seen", allocations);
+    require(nested == 0, "%u calls of the allocator from a handler inside it", nested);
+    channel_tell(channel, 1);
+}
+
+START_TEST(f06_no_call_from_a_handler_inside_the_allocator_calls_it)
+{
+    struct worker worker;
+
+    worker_start(&worker, watched_run, NULL);
+    channel_expect(worker.channel, 1);
+    worker_join(&worker);
+}
+END_TEST
+
+static mace *other;
+
+/* The call that it interrupts may stand in the allocator, for all that it knows. */
+static void
+handler_closes(int number)
+{
+    int saved = errno, before = process_descriptors(getpid());
+
+    (void)number;
+    watched = handling = true;
+    mace_close(other);
+    watched = handling = false;
+    require(nested == 0, "mace_close calls the allocator in a handler");
+    require(process_descriptors(getpid()) < before, "the session has not ended");
+    channel_tell(handler_channel, 2);
+    errno = saved;
+}
+
+static void
+closing_run(int channel, void *argument)
+{
+    uint64_t word;
+
+    (void)argument;
+    handler_channel = channel;
+    db = worker_open();
+    bucket = client_bucket(db, "default");
+    hammer_writes(); /* leaves memory of a transaction behind */
+    other = db;
+    db = worker_open();
+    handler_set(handler_closes);
+    channel_tell(channel, 1);
+    require(channel_hear(channel, &word), "the test is gone");
+    require_ok(call_sync());
+    mace_close(db);
+    channel_tell(channel, 3);
+}
+
+START_TEST(f06_a_handler_that_interrupts_a_call_closes_another_handle)
+{
+    struct worker worker;
+
+    worker_start(&worker, closing_run, NULL);
+    channel_expect(worker.channel, 1);
+    broker_stop(&broker);
+    interrupt(&worker);
+    uint64_t word = hear_soon(worker.channel, "mace_close");
+    broker_continue(&broker);
+    ck_assert_uint_eq(word, 2);
+    ck_assert_uint_eq(hear_soon(worker.channel, "mace_sync"), 3);
+    worker_join(&worker);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -687,6 +836,8 @@ main(void)
     tcase_add_loop_test(
         cases, f06_a_handle_can_be_closed_after_a_longjmp_out_of_a_call_to_the_broker, 0, ASKING);
     tcase_add_test(cases, f06_a_handle_can_be_closed_after_a_longjmp_out_of_attaching);
+    tcase_add_test(cases, f06_no_call_from_a_handler_inside_the_allocator_calls_it);
+    tcase_add_test(cases, f06_a_handler_that_interrupts_a_call_closes_another_handle);
     /* AddressSanitizer's own end of a thread stumbles over the frames that cancelling it skips. */
     if (!under_address_sanitizer) {
         tcase_add_loop_test(

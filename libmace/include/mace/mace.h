@@ -35,7 +35,8 @@
  *             calls on a `mace` wait for the broker's answer.
  * Signals.    A call interrupted by a signal handler goes on. Calls are not async-signal-safe: one made by a handler that
  *             interrupted another call either works or returns MACE_INVALID; a bucket or a cursor is then closed with
- *             its mace or transaction. After a longjmp out of a call the mace can be closed, and not much else.
+ *             its mace or transaction, and a mace that is closed there may keep its memory. None closes the mace whose
+ *             call it interrupted. After a longjmp out of a call the mace can be closed, and not much else.
  * Lost.       When the broker goes away, open transactions, cursors and tickets carry the loss (MACE_BROKER_LOST); every
  *             call on the `mace` itself attaches again, starting a broker when that is allowed. Bucket handles stay
  *             valid.
