@@ -77,6 +77,7 @@ commits_destroy(struct commit_queue *queue)
 {
     if (queue == NULL)
         return;
+    page_requests_free(queue);
     free(queue->commits.items);
     free(queue->syncs.items);
     free(queue);

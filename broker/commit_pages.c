@@ -57,6 +57,7 @@ commit_park(struct core *core, struct session *session, int *status)
 
 /* A PAGE_IN request that waits. */
 struct page_request {
+    struct page_request *next, *before;
     struct pager_wait wait;
     struct core *core;
     struct session *session;
@@ -64,9 +65,41 @@ struct page_request {
 };
 
 static void
+page_request_link(struct page_request *request)
+{
+    struct page_request **first = &request->core->commits->page_requests;
+    request->next = *first;
+    if (*first != NULL)
+        (*first)->before = request;
+    *first = request;
+}
+
+static void
+page_request_unlink(struct page_request *request)
+{
+    if (request->next != NULL)
+        request->next->before = request->before;
+    if (request->before != NULL)
+        request->before->next = request->next;
+    else
+        request->core->commits->page_requests = request->next;
+}
+
+void
+page_requests_free(struct commit_queue *queue)
+{
+    while (queue->page_requests != NULL) {
+        struct page_request *request = queue->page_requests;
+        queue->page_requests = request->next;
+        free(request);
+    }
+}
+
+static void
 page_request_done(void *argument, struct pager_wait *wait)
 {
     struct page_request *request = argument;
+    page_request_unlink(request);
     request->session->unanswered--;
     request->session->page_ins--;
     commit_post(request->core, request->session, request->sequence, wait->status);
@@ -91,6 +124,7 @@ commits_page_in(struct core *core, struct session *session, const struct mshm_re
         .session = session,
         .sequence = copy->sequence,
     };
+    page_request_link(request);
     memcpy(pids, mshm_consumer_arena(&session->consumer, copy), copy->op_count * sizeof *pids);
     for (uint64_t i = 0; i < copy->op_count; i++) {
         if (pids[i] == 0 || pids[i] >= core->geometry.map_capacity)

@@ -42,6 +42,7 @@ struct commit_queue {
     mshm_timestamp catalogue_changed; /* by this commit, last */
     uint64_t
         short_ns; /* since when commits wait for frames that brackets hold back; 0 = none does */
+    struct page_request *page_requests; /* PAGE_IN requests that wait */
 };
 
 static inline struct commit *
@@ -53,6 +54,9 @@ ring_at(const struct commit_ring *ring, uint64_t number)
 /* --- commit_pages.c --- */
 /* The request stays in the ring until the pages that the plan missed are in memory. */
 enum commit_verdict commit_park(struct core *core, struct session *session, int *status);
+
+/* Forgets the PAGE_IN requests that nobody answers any more. */
+void page_requests_free(struct commit_queue *queue);
 
 /* --- commit_answer.c --- */
 /* Posts an answer that stands outside the order of the commits. */

@@ -62,8 +62,9 @@ commit(const struct operation *operations, unsigned count, int lane, bool full)
         expirations++;
         return;
     }
-    if (status == MSHM_IO && faulty) {
-        read_errors++;
+    if (status == MSHM_IO &&
+        (faulty || world_dead())) { /* dead: the disk that answers is gone, too */
+        read_errors += faulty;
         return;
     }
     ck_assert_msg(status == wanted, "seed %d: %d instead of %d, bucket %d key %d snapshot %d",
