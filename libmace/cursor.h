@@ -33,6 +33,7 @@ enum {
     MLIB_BOUND_MAX = MSHM_MAX_KEY + 1, /* bytes of a key's successor */
     MLIB_KEY_SLACK =
         32, /* bytes that may be copied behind a short key without looking at its size */
+    MLIB_WALK_UNIT = 16,
 };
 
 /* A half-open range: every kind of bound is one of keys >= lower and keys < upper, because the successor of a key is the
@@ -60,6 +61,8 @@ struct mace_cursor {
     unsigned
         window; /* leaves out of memory to ask for ahead of the walk; 0: none was missed lately */
     unsigned covered;            /* leaves ahead of the walk that were looked at already */
+    unsigned crossed;            /* leaves that the walk came to since its jump */
+    unsigned usual;              /* the same for the walks before: a mean, times MLIB_WALK_UNIT */
     struct mshm_fences fences;   /* of the copy */
     struct mshm_version version; /* the entry the iterator stands on */
     size_t key_size;

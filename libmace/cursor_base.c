@@ -3,6 +3,7 @@
  * What a snapshot sees of a leaf never changes, so copies that were made at different times fit together, whatever was
  * split or merged between them. The way on is always by key: forward from the high fence, backward from the low one.
  */
+#include <stdint.h>
 #include <string.h>
 
 #include "cursor.h"
@@ -10,7 +11,43 @@
 enum {
     AHEAD_FIRST = 1, /* leaves asked for ahead after one was missed; twice as many each time */
     AHEAD_MAX = 128,
+    WALK_MAX = 8, /* a longer walk counts as so long: the next one may be short */
 };
+
+/* How many leaves behind its first one the next walk is likely to come to. */
+static unsigned
+walk_usual(const struct mace_cursor *cursor)
+{
+    unsigned usual = (cursor->usual + MLIB_WALK_UNIT / 2) / MLIB_WALK_UNIT;
+    return usual < WALK_MAX ? usual : WALK_MAX;
+}
+
+/* A walk has ended, another one begins. */
+static void
+walk_begin(struct mace_cursor *cursor)
+{
+    unsigned crossed = cursor->crossed < WALK_MAX ? cursor->crossed : WALK_MAX;
+    cursor->usual += crossed * (MLIB_WALK_UNIT / 4) - (cursor->usual + 3) / 4;
+    cursor->crossed = 0;
+}
+
+/* The leaf where a walk begins is not in memory. Those that the walks before came to behind theirs are asked for with it, so
+ * that a short walk waits for the disk once. A failure of one of those is not this leaf's. */
+static int
+walk_page_in(struct mace_cursor *cursor, mshm_pid missing, bool forward, const uint8_t *key,
+             size_t key_size)
+{
+    struct mace_txn *txn = cursor->txn;
+    mshm_pid pids[1 + WALK_MAX] = {missing};
+    unsigned count = 1, most = cursor->crossed == 0 ? walk_usual(cursor) : 0;
+    if (most > 0 && key_size > 0)
+        count += mshm_leaves_ahead(&txn->attachment->view, txn->lane, cursor->tree, key, key_size,
+                                   forward, pids + 1, most, most, NULL);
+    int status = mlib_page_in(txn->attachment, pids, count);
+    if (status != MACE_OK && count > 1)
+        status = mlib_page_in(txn->attachment, pids, 1);
+    return status;
+}
 
 /* Copies the leaf for `key` and prepares a walk over it. `key` does not point into the cursor's copy. */
 static int
@@ -25,7 +62,7 @@ leaf_load(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t 
     while ((status = mshm_leaf_copy(&txn->attachment->view, txn->lane, txn->expired, cursor->tree,
                                     txn->snapshot, where, key, key_size, hint, cursor->copy,
                                     &cursor->copy_size, &missing)) == MSHM_BUSY) {
-        status = mlib_page_in(txn->attachment, &missing, 1);
+        status = walk_page_in(cursor, missing, where == MSHM_LEAF_AT, key, key_size);
         if (status != MACE_OK)
             return status;
         cursor->window = cursor->window == 0 ? AHEAD_FIRST : cursor->window;
@@ -73,14 +110,14 @@ ahead_ask(struct mace_cursor *cursor, bool forward, const uint8_t *fence, size_t
 {
     struct mace_txn *txn = cursor->txn;
     mshm_pid pids[AHEAD_MAX];
-    if (cursor->window == 0)
-        return;
+    if (cursor->window == 0 || cursor->crossed < 2 * walk_usual(cursor))
+        return; /* nothing was missed, or the walk is not much longer than those before it */
     if (cursor->covered > cursor->window / 2) {
         cursor->covered--;
         return;
     }
     unsigned count = mshm_leaves_ahead(&txn->attachment->view, txn->lane, cursor->tree, fence, size,
-                                       forward, pids, cursor->window, &cursor->covered);
+                                       forward, pids, cursor->window, UINT32_MAX, &cursor->covered);
     if (count > 0)
         mlib_page_ahead(txn->attachment, pids, count);
     cursor->window = count == 0 ? 0 : cursor->window < AHEAD_MAX ? cursor->window * 2 : AHEAD_MAX;
@@ -100,6 +137,7 @@ leaf_cross(struct mace_cursor *cursor, bool forward)
         return MACE_CORRUPT;
     memcpy(fence, forward ? fences->high : fences->low, size);
     ahead_ask(cursor, forward, fence, size);
+    cursor->crossed++;
     int status = leaf_load(cursor, forward ? MSHM_LEAF_AT : MSHM_LEAF_BELOW, fence, size,
                            forward ? right : 0);
     if (status != MACE_OK)
@@ -158,8 +196,8 @@ mlib_base_settle(struct mace_cursor *cursor, bool forward, int status)
     }
 }
 
-/* The same for a key that the walk does not come to from the leaf before: what was learned about the way ends here, so that
- * short walks from many places do not ask for what only a long one needs. */
+/* The same for a key that the walk does not come to from the leaf before: the window of a long walk ends here, so that short
+ * walks from many places do not ask for what only a long one needs. */
 static int
 leaf_jump(struct mace_cursor *cursor, enum mshm_leaf_where where, const uint8_t *key,
           size_t key_size)
@@ -179,6 +217,7 @@ int
 mlib_base_ceiling(struct mace_cursor *cursor, const uint8_t *key, size_t key_size)
 {
     int status = MACE_OK;
+    walk_begin(cursor);
     if (!leaf_covers(cursor, key, key_size, 0))
         status = leaf_jump(cursor, MSHM_LEAF_AT, key, key_size);
     if (status == MACE_OK)
@@ -190,6 +229,7 @@ int
 mlib_base_below(struct mace_cursor *cursor, const uint8_t *key, size_t key_size)
 {
     int status = MACE_OK;
+    walk_begin(cursor);
     if (key == NULL) {
         if (!cursor->loaded || cursor->fences.high_size != MSHM_FENCE_INFINITE)
             status = leaf_jump(cursor, MSHM_LEAF_LAST, NULL, 0);

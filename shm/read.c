@@ -443,10 +443,10 @@ mshm_leaf_copy(const struct mshm_view *view, struct mshm_lane *lane, const AO_t 
 /* Lists the children beside `index` of the page visited last that are not in memory. */
 static unsigned
 ahead_list(const struct walk *walk, uint32_t index, int forward, mshm_pid *pids, unsigned capacity,
-           unsigned *leaves)
+           unsigned most, unsigned *leaves)
 {
     unsigned count = 0;
-    for (*leaves = 0; count < capacity; ++*leaves) {
+    for (*leaves = 0; count < capacity && *leaves < most; ++*leaves) {
         index = forward ? index + 1 : index - 1; /* below 0 there is no child */
         mshm_pid pid = mshm_inner_child(walk->frame, walk->size, index);
         if (pid == 0 || pid >= walk->view->map_capacity)
@@ -460,7 +460,7 @@ ahead_list(const struct walk *walk, uint32_t index, int forward, mshm_pid *pids,
 /* One try inside a bracket: down to the page above the leaves. */
 static unsigned
 ahead_try(struct walk *walk, const void *key, size_t key_size, int forward, mshm_pid *pids,
-          unsigned capacity, unsigned *leaves)
+          unsigned capacity, unsigned most, unsigned *leaves)
 {
     while (walk->hops++ < MSHM_MAX_HOPS) {
         mshm_pid child;
@@ -481,7 +481,7 @@ ahead_try(struct walk *walk, const void *key, size_t key_size, int forward, mshm
         if (mshm_inner_find(walk->frame, walk->size, key, key_size, !forward, &child, &index) !=
             MSHM_OK)
             return 0;
-        return ahead_list(walk, index, forward, pids, capacity, leaves);
+        return ahead_list(walk, index, forward, pids, capacity, most, leaves);
     }
     return 0;
 }
@@ -489,13 +489,13 @@ ahead_try(struct walk *walk, const void *key, size_t key_size, int forward, mshm
 unsigned
 mshm_leaves_ahead(const struct mshm_view *view, struct mshm_lane *lane, struct mshm_tree_ref tree,
                   const void *key, size_t key_size, int forward, mshm_pid *pids, unsigned capacity,
-                  unsigned *leaves)
+                  unsigned most, unsigned *leaves)
 {
     struct walk walk;
     unsigned looked = 0;
     walk_init(&walk, view, tree, 0);
     AO_t epoch = mshm_bracket_open(view->store, lane);
-    unsigned count = ahead_try(&walk, key, key_size, forward, pids, capacity, &looked);
+    unsigned count = ahead_try(&walk, key, key_size, forward, pids, capacity, most, &looked);
     if (lane_end(view, lane, epoch, 0))
         count = looked = 0;
     if (leaves != NULL)

@@ -66,7 +66,7 @@ read_ask(struct sim_client *client, int lane, struct mshm_tree_ref ref, mshm_pid
         sim_fail(world, "a page was asked for %u times in vain", SIM_MISSES);
     if (read->kind == SIM_READ_SCAN && sim_chance(world, 60))
         count += mshm_leaves_ahead(&world->core->view, &client->segment->lanes[lane], ref, key,
-                                   key_size, 1, pids + 1, SIM_PIDS - 1, NULL);
+                                   key_size, 1, pids + 1, SIM_PIDS - 1, UINT32_MAX, NULL);
     read->waiting = sim_page_in(client, lane, pids, count) != 0;
 }
 

@@ -45,11 +45,11 @@ int mshm_leaf_copy(const struct mshm_view *view, struct mshm_lane *lane, const A
                    mshm_pid *missing);
 
 /* Leaves that a walk from `key` will come to next and that are not in memory: those beside the leaf of `key` under the same
- * parent, in the walk's order, that leaf not included. For reading ahead: an answer may be out of date, and there is none (0)
- * where the parent is not in memory or the walk was disturbed. Returns how many pids were written to `pids`; *leaves (may be
- * NULL) is how many leaves were looked at, those in memory included. */
+ * parent, in the walk's order, that leaf not included; no more than `most` are looked at. For reading ahead: an answer may be
+ * out of date, and there is none (0) where the parent is not in memory or the walk was disturbed. Returns how many pids were
+ * written to `pids`; *leaves (may be NULL) is how many leaves were looked at, those in memory included. */
 unsigned mshm_leaves_ahead(const struct mshm_view *view, struct mshm_lane *lane,
                            struct mshm_tree_ref tree, const void *key, size_t key_size, int forward,
-                           mshm_pid *pids, unsigned capacity, unsigned *leaves);
+                           mshm_pid *pids, unsigned capacity, unsigned most, unsigned *leaves);
 
 #endif
