@@ -54,6 +54,7 @@ checkpoint_destroy(struct checkpoint *checkpoint)
         return;
     for (unsigned i = 0; i < BATCHES; i++)
         free(checkpoint->batches[i].bytes);
+    gather_reset(&checkpoint->gather);
     edit_fini(checkpoint);
     strays_fini(&checkpoint->strays);
     free(checkpoint->snapshots);

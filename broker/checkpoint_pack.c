@@ -16,36 +16,6 @@
 
 /* --- the job --- */
 
-/* Whether packing this page begins with its newest record. */
-static bool
-reads_newest(const struct page_source *source)
-{
-    if (source->location == 0)
-        return false;
-    return source->frame == NULL ||
-           (source->older == NULL && data_location_older(source->location) > 0);
-}
-
-/* The pages are packed one after the other, and each waits for its records: so the disk is told of all of them before,
- * and works on many at a time. What fails here fails again when the page is packed. */
-static void
-batch_ahead(struct batch *batch)
-{
-    struct core *core = batch->core;
-    data_location older[DATA_CHAIN_MAX];
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (reads_newest(&batch->sources[i]))
-            data_ahead(core->data, batch->sources[i].location);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct page_source *source = &batch->sources[i];
-        if (batch->freed[i] || !page_pack_reads_chain(source) ||
-            older_read(core, source, older) != MSHM_OK)
-            continue;
-        for (unsigned j = 0; j < data_location_older(source->location); j++)
-            data_ahead(core->data, older[j]);
-    }
-}
-
 /* Zeros up to where the next batch can begin. */
 static void
 batch_fill_up(struct batch *batch, uint32_t alignment)
@@ -71,19 +41,19 @@ batch_pack(void *argument)
     const struct env *env = core->env;
     if (batch->behind_size > 0 && env->file_behind != NULL)
         env->file_behind(env->context, batch->file, batch->behind, batch->behind_size);
-    if (env->file_ahead != NULL)
-        batch_ahead(batch);
+    records_fetch(batch);
     batch->size = 0;
     batch->packed = 0;
+    struct data_gather *gather = &core->checkpoint->gather;
     const uint32_t alignment = core->options.data_alignment;
     const uint32_t room = BATCH_BYTES - alignment;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct page_packed *result = &batch->results[i];
-        page_read *read = batch->sources[i].frame != NULL ? read_twice : data_read;
+        page_read *read = batch->sources[i].frame != NULL ? read_twice : gather_read;
         place.offset = batch->offset + batch->size;
         int status = batch->freed[i]
                          ? freed_pack(core, &batch->sources[i], result)
-                         : page_pack(&batch->sources[i], &batch->keep, &place, read, core->data,
+                         : page_pack(&batch->sources[i], &batch->keep, &place, read, gather,
                                      batch->bytes + batch->size, room - batch->size, result);
         if (status == MSHM_FULL && batch->size > 0)
             break;
@@ -95,6 +65,7 @@ batch_pack(void *argument)
         batch->packed++;
     }
     batch_fill_up(batch, alignment);
+    gather_reset(gather);
     return MSHM_OK;
 }
 

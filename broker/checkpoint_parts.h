@@ -4,7 +4,7 @@
 #define CHECKPOINT_PARTS_H
 
 #include "checkpoint.h"
-#include "data.h"
+#include "data_gather.h"
 #include "page_pack.h"
 #include "pages.h"
 #include "strays.h"
@@ -85,8 +85,9 @@ struct checkpoint {
     struct strays strays; /* pages that could not be read */
 
     struct batch batches[BATCHES];
-    uint32_t next;         /* first sealed page that no batch has */
-    uint32_t count;        /* sealed pages */
+    struct data_gather gather; /* the packing job's */
+    uint32_t next;             /* first sealed page that no batch has */
+    uint32_t count;            /* sealed pages */
     bool packing, writing; /* one job, one append at a time: places in the file follow each other */
     bool file_making;      /* a data file is being made */
     uint32_t file_number;  /* that one's number */
@@ -122,9 +123,12 @@ bool fill_ended(const struct checkpoint *checkpoint);
 int fill_complete(struct core *core, unsigned tag, int64_t result);
 
 /* --- checkpoint_records.c: on the job's thread --- */
+/* Reads what packing this batch will ask for: the newest records, side by side, then those that they name. What cannot be
+ * read now is read again when its page is packed. */
+void records_fetch(struct batch *batch);
 /* A page_read for records that are only read to count what becomes garbage: nothing else tells of an error, so an error that
  * passes is given the chance to. */
-int read_twice(void *data, data_location location, uint32_t offset, void *to, uint32_t size);
+int read_twice(void *gather, data_location location, uint32_t offset, void *to, uint32_t size);
 /* The addresses below the newest record, as that record says them once it has been checked. */
 int older_read(struct core *core, const struct page_source *source, data_location *older);
 /* The whole chain of a page that is no more: all of it is garbage. What cannot be named stays counted as in use. */

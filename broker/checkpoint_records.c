@@ -1,4 +1,5 @@
-/* checkpoint_records.c - what the job reads of records that are there only to name what becomes garbage. */
+/* checkpoint_records.c - what the job reads: many records at once before it packs, and those that are there only to name
+ * what becomes garbage. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,10 +7,10 @@
 #include "mshm/status.h"
 
 int
-read_twice(void *data, data_location location, uint32_t offset, void *to, uint32_t size)
+read_twice(void *gather, data_location location, uint32_t offset, void *to, uint32_t size)
 {
-    int status = data_read(data, location, offset, to, size);
-    return status == MSHM_IO ? data_read(data, location, offset, to, size) : status;
+    int status = gather_read(gather, location, offset, to, size);
+    return status == MSHM_IO ? gather_read(gather, location, offset, to, size) : status;
 }
 
 int
@@ -20,7 +21,7 @@ older_read(struct core *core, const struct page_source *source, data_location *o
     void *record = aligned_alloc(DATA_UNIT, size);
     if (record == NULL)
         return MSHM_NO_MEMORY;
-    int status = read_twice(core->data, source->location, 0, record, size);
+    int status = read_twice(&core->checkpoint->gather, source->location, 0, record, size);
     if (status == MSHM_OK)
         status = page_record_check(record, size, source->location, core->manifest.database_id,
                                    source->pid, &why);
@@ -46,4 +47,37 @@ freed_pack(struct core *core, const struct page_source *source, struct page_pack
     if (status == MSHM_OK)
         result->dead_count += count;
     return page_is_lost(status) ? MSHM_OK : status;
+}
+
+/* Whether packing this page begins with its newest record. */
+static bool
+reads_newest(const struct page_source *source, bool freed)
+{
+    if (source->location == 0)
+        return false;
+    bool writes_blind = source->frame == NULL && !freed;
+    return writes_blind || (source->older == NULL && data_location_older(source->location) > 0);
+}
+
+void
+records_fetch(struct batch *batch)
+{
+    struct core *core = batch->core;
+    struct data_gather *gather = &core->checkpoint->gather;
+    data_location older[DATA_CHAIN_MAX];
+    gather_reset(gather);
+    gather_init(gather, core->data);
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (reads_newest(&batch->sources[i], batch->freed[i]))
+            gather_want(gather, batch->sources[i].location);
+    gather_fetch(gather);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct page_source *source = &batch->sources[i];
+        if (batch->freed[i] || !page_pack_reads_chain(source) ||
+            older_read(core, source, older) != MSHM_OK)
+            continue;
+        for (unsigned j = 0; j < data_location_older(source->location); j++)
+            gather_want(gather, older[j]);
+    }
+    gather_fetch(gather);
 }

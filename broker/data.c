@@ -319,32 +319,39 @@ read_by_name(const struct env *env, uint32_t number, uint64_t offset, void *to, 
 }
 
 int
-data_read(void *argument, data_location location, uint32_t offset, void *to, uint32_t size)
+data_read_range(const struct data *data, uint32_t number, uint64_t offset, void *to, uint32_t size)
 {
-    const struct data *data = argument;
     const struct env *env = data->env;
-    uint32_t number = data_location_file(location), length = data_location_size(location);
     const struct data_file *file = file_find(data, number);
-    if (file == NULL || offset > length || size > length - offset)
+    if (file == NULL)
         return MSHM_CORRUPT;
-    uint64_t at = data_location_offset(location) + offset;
     struct env_file *opened = file_opened(file);
-    int64_t result = opened != NULL ? env->file_read(env->context, opened, at, to, size)
-                                    : read_by_name(env, number, at, to, size);
+    int64_t result = opened != NULL ? env->file_read(env->context, opened, offset, to, size)
+                                    : read_by_name(env, number, offset, to, size);
     if (result < 0)
         return file_status(result, NULL);
     return result == size ? MSHM_OK : MSHM_CORRUPT;
 }
 
+int
+data_read(void *argument, data_location location, uint32_t offset, void *to, uint32_t size)
+{
+    const struct data *data = argument;
+    uint32_t length = data_location_size(location);
+    if (offset > length || size > length - offset)
+        return MSHM_CORRUPT;
+    return data_read_range(data, data_location_file(location),
+                           data_location_offset(location) + offset, to, size);
+}
+
 void
-data_ahead(const struct data *data, data_location location)
+data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t size)
 {
     const struct env *env = data->env;
-    const struct data_file *file = file_find(data, data_location_file(location));
+    const struct data_file *file = file_find(data, number);
     struct env_file *opened = file != NULL ? file_opened(file) : NULL;
     if (opened != NULL && env->file_ahead != NULL)
-        env->file_ahead(env->context, opened, data_location_offset(location),
-                        data_location_size(location));
+        env->file_ahead(env->context, opened, offset, size);
 }
 
 /* --- writing --- */

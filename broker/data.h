@@ -39,8 +39,11 @@ int data_open(struct data *data, data_location location, struct env_file **file,
  * Never changes the table. MSHM_OK, MSHM_CORRUPT (beyond the record; the file is missing or ends before it), MSHM_IO,
  * MSHM_LIMIT, MSHM_NO_MEMORY. */
 int data_read(void *data, data_location location, uint32_t offset, void *to, uint32_t size);
-/* [any] The record will be read soon: a hint for the disk. */
-void data_ahead(const struct data *data, data_location location);
+/* [any] The same for bytes of a file that may hold several records, or parts of some. */
+int data_read_range(const struct data *data, uint32_t number, uint64_t offset, void *to,
+                    uint32_t size);
+/* [any] These bytes will be read soon: a hint for the disk. */
+void data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t size);
 
 /* --- writing: the checkpoint only --- */
 

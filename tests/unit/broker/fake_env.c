@@ -112,6 +112,7 @@ static int64_t
 fake_read(void *context, struct env_file *file, uint64_t offset, void *to, size_t size)
 {
     struct fake *fake = context;
+    fake->file_reads++;
     if (planned(&fake->file_read_fail))
         return fake->read_error;
     return bytes_read(file, offset, to, size);

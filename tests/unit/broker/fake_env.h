@@ -56,7 +56,7 @@ struct fake {
         file_read_fail; /* this many-th blocking file_read from now returns read_error; 0: none */
     int read_error;     /* -EIO at first */
     int open_error, sync_error, directory_sync_error; /* what the next ones return */
-    unsigned appends, syncs, reads;
+    unsigned appends, syncs, reads, file_reads;
     uint64_t file_capacity; /* bytes a file can hold */
 
     unsigned int *woken[FAKE_WAKES]; /* words that env.wake was called for */
