@@ -54,7 +54,7 @@ host_env_read_start(void *context, struct env_file *file, uint64_t offset, void 
     int direct = host_file_direct(file);
     if (direct >= 0 && host_io_read_direct(host->io, direct, offset, to, size, tag) == 0)
         return;
-    host_io_read(host->io, host_file_descriptor(file), offset, to, size, tag);
+    host_io_read(host->io, host_file_reads(file, offset, size), offset, to, size, tag);
 }
 
 static void

@@ -1,5 +1,6 @@
 /* host_files.c - the synchronous file functions of env.h. */
 #include "host_files.h"
+#include "host_ahead.h"
 #include "host_direct.h"
 
 #include <dirent.h>
@@ -14,7 +15,8 @@
 
 struct env_file {
     int fd;
-    int direct; /* the same file with O_DIRECT; -1: none */
+    int direct;              /* the same file with O_DIRECT; -1: none */
+    struct host_ahead ahead; /* of the reads that are started, not of those that are waited for */
 };
 
 enum { FILES_ZEROS = 256 << 10 };
@@ -66,6 +68,7 @@ files_open(void *context, const char *name, unsigned flags, struct env_file **fi
         return -error;
     }
     opened->direct = -1;
+    opened->ahead = (struct host_ahead){0};
     if (((const struct host_files *)context)->direct && strncmp(name, "data/", 5) == 0)
         opened->direct =
             openat(files_directory(context), name, (mode & ~(O_CREAT | O_EXCL)) | O_DIRECT, 0600);
@@ -88,6 +91,15 @@ files_close(void *context, struct env_file *file)
 int
 host_file_descriptor(const struct env_file *file)
 {
+    return file->fd;
+}
+
+int
+host_file_reads(struct env_file *file, uint64_t offset, size_t size)
+{
+    if (host_ahead_read(&file->ahead, offset, size))
+        (void)posix_fadvise(file->fd, 0, 0,
+                            file->ahead.told ? POSIX_FADV_RANDOM : POSIX_FADV_NORMAL);
     return file->fd;
 }
 

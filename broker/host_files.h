@@ -15,6 +15,8 @@ struct host_files {
 
 /* The descriptor under an env_file, for the I/O backends. */
 int host_file_descriptor(const struct env_file *file);
+/* The same for a read that is about to be started: the kernel is told whether to read ahead of it. Loop thread. */
+int host_file_reads(struct env_file *file, uint64_t offset, size_t size);
 /* The one with O_DIRECT; -1: the file goes through the page cache. */
 int host_file_direct(const struct env_file *file);
 /* Fills the file and directory functions of the table, all but file_append. */

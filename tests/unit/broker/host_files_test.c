@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "host_ahead.h"
 #include "host_jobs.h"
 
 /* Every sync of this program comes by here: that it was asked for cannot be seen on a disk that goes on. */
@@ -40,6 +41,18 @@ fdatasync(int fd)
 {
     sync_count(fd);
     return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* The same for what the kernel is told of reads to come: 0: nothing yet. */
+static int advice;
+static unsigned advices;
+
+int
+posix_fadvise(int fd, off_t offset, off_t size, int what)
+{
+    advice = what;
+    advices++;
+    return (int)syscall(SYS_fadvise64, fd, offset, size, what);
 }
 
 static char directory[] = "/tmp/mace-files-XXXXXX";
@@ -225,6 +238,51 @@ START_TEST(no_descriptor_is_inherited)
 }
 END_TEST
 
+enum { RECORD = 6400 };
+
+/* Tells of `count` reads that follow each other, the first one at `offset`. Returns where the next one would be. */
+static uint64_t
+reads_tell(struct env_file *file, uint64_t offset, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++, offset += RECORD)
+        ck_assert_int_eq(host_file_reads(file, offset, RECORD), host_file_descriptor(file));
+    return offset;
+}
+
+START_TEST(the_kernel_does_not_read_ahead_of_short_walks)
+{
+    struct env_file *file = file_create("f");
+
+    advices = 0;
+    for (unsigned i = 0; i < 100; i++)
+        reads_tell(file, (i * 7919 % 100) * UINT64_C(1000000), 1 + i % 4);
+    ck_assert_uint_eq(advices, 1);
+    ck_assert_int_eq(advice, POSIX_FADV_RANDOM);
+    env.file_close(&files, file);
+}
+END_TEST
+
+START_TEST(the_kernel_reads_ahead_of_a_scan_until_it_ends)
+{
+    struct env_file *file = file_create("f");
+    uint64_t at = 5000000;
+
+    for (unsigned i = 0; i < 10;
+         i++) { /* around pages that are in memory, and one that lies elsewhere */
+        at = reads_tell(file, at, HOST_AHEAD_LEAST) + 3 * RECORD;
+        ck_assert_int_eq(advice, i == 0 ? POSIX_FADV_RANDOM : POSIX_FADV_NORMAL);
+        if (i == 5)
+            reads_tell(file, 900000000, 1);
+    }
+    advices = 0;
+    for (unsigned i = 0; i < HOST_AHEAD_MOST / HOST_AHEAD_BREAK; i++)
+        reads_tell(file, (i + 1) * UINT64_C(100000000), 1);
+    ck_assert_uint_eq(advices, 1);
+    ck_assert_int_eq(advice, POSIX_FADV_RANDOM);
+    env.file_close(&files, file);
+}
+END_TEST
+
 /* --- jobs ----------------------------------------------------------------------------------------------------------- */
 
 static struct env_completion
@@ -337,6 +395,8 @@ main(void)
     tcase_add_test(cases, files_are_renamed_over_others_and_removed);
     tcase_add_test(cases, a_link_in_place_of_a_file_is_not_followed);
     tcase_add_test(cases, no_descriptor_is_inherited);
+    tcase_add_test(cases, the_kernel_does_not_read_ahead_of_short_walks);
+    tcase_add_test(cases, the_kernel_reads_ahead_of_a_scan_until_it_ends);
     suite_add_tcase(suite, jobs);
     tcase_add_test(jobs, each_job_runs_once_and_brings_its_result);
     tcase_add_test(jobs, a_long_job_does_not_hold_up_a_short_one);
