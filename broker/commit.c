@@ -204,10 +204,13 @@ frames_come_back(struct core *core)
         queue->short_ns = 0;
         return false;
     }
-    if (queue->short_ns == 0)
+    uint64_t patience_ns = SHORT_REVOKES * core->options.revoke_after_ns;
+    /* After a refusal nobody may ask for a while: what was short then says nothing of now. */
+    if (queue->short_ns == 0 || core->now_ns - queue->short_seen_ns > patience_ns)
         queue->short_ns = core->now_ns;
+    queue->short_seen_ns = core->now_ns;
     core->pressed = true; /* the loop comes back within a millisecond */
-    return core->now_ns - queue->short_ns < SHORT_REVOKES * core->options.revoke_after_ns;
+    return core->now_ns - queue->short_ns < patience_ns;
 }
 
 static bool

@@ -42,6 +42,7 @@ struct commit_queue {
     mshm_timestamp catalogue_changed; /* by this commit, last */
     uint64_t
         short_ns; /* since when commits wait for frames that brackets hold back; 0 = none does */
+    uint64_t short_seen_ns;             /* when the last one was seen waiting */
     struct page_request *page_requests; /* PAGE_IN requests that wait */
 };
 

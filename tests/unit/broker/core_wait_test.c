@@ -223,6 +223,33 @@ START_TEST(commit_that_waits_for_memory_is_looked_at_again)
 }
 END_TEST
 
+/* A lack of memory that has ended, without a commit that showed it, does not count for the next one. */
+START_TEST(commit_after_a_refusal_waits_for_memory_anew)
+{
+    static mshm_pid pids[1024];
+    uint32_t size = 10;
+    int wake, status;
+    uint64_t timestamp;
+    fill();
+    unsigned count = fill_cache(pids);
+    uint32_t key = key_absent(COUNT / 2);
+    for (unsigned i = 0; i < count; i++)
+        pages_pin(core->pages, pids[i]);
+    ck_assert_int_eq(put(key, size), MSHM_FULL);
+    ck_assert_int_eq(put(key, size), MSHM_FULL);
+    sim_env_advance(sim, SECOND);
+    uint64_t sequence = publish(0, &key, &size, 1, &wake);
+    if (wake)
+        ring();
+    for (int i = 0; i < 20; i++)
+        ck_assert(sleepy_turn());
+    ck_assert(!mshm_completion_take(segment, sequence, &status, &timestamp));
+    for (unsigned i = 0; i < count; i++)
+        pages_unpin(core->pages, pids[i]);
+    ck_assert_int_eq(sleepy_answer(sequence, 0), MSHM_OK);
+}
+END_TEST
+
 /* With a full disk no page becomes clean, and in a cache without room the only page that can leave is the one that the commit
  * has just had read in. */
 START_TEST(commit_without_room_is_refused_and_does_not_evict_what_it_reads_for_ever)
@@ -263,6 +290,7 @@ main(void)
     tcase_add_test(tests, commit_that_waits_long_for_a_page_is_answered_when_it_comes);
     tcase_add_test(tests, blind_write_into_a_cache_in_pieces_reads_the_leaf);
     tcase_add_test(tests, commit_that_waits_for_memory_is_looked_at_again);
+    tcase_add_test(tests, commit_after_a_refusal_waits_for_memory_anew);
     tcase_add_test(tests, commit_without_room_is_refused_and_does_not_evict_what_it_reads_for_ever);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
