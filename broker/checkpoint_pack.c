@@ -270,6 +270,8 @@ pack_complete(struct core *core, struct batch *batch, int status)
         }
         for (uint32_t j = 0; j < result->dead_count && batch->statuses[i] == MSHM_OK; j++)
             data_dead(core->data, result->dead[j]);
+        if (batch->statuses[i] == MSHM_OK && result->lost > 0)
+            records_lose(core, &batch->sources[i], result->lost);
         pages_packed(core->pages, batch->first + i, written ? result->location : 0);
     }
     checkpoint->next = batch->first + batch->packed;

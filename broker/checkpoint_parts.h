@@ -82,7 +82,10 @@ struct checkpoint {
     struct page_keep keep;
     void *catalogue, *outcomes; /* as of the cut */
     uint64_t catalogue_size, outcomes_size;
-    struct strays strays; /* pages that could not be read */
+    struct strays strays;     /* pages that could not be read */
+    uint64_t lost;            /* records of this checkpoint's page_packed.lost */
+    data_location lost_below; /* the first of those that should have named them, and its page */
+    mshm_pid lost_page;
 
     struct batch batches[BATCHES];
     struct data_gather gather; /* the packing job's */
@@ -138,7 +141,9 @@ int freed_pack(struct core *core, const struct page_source *source, struct page_
 /* The writes of the batch's pages that could not be read go into the table of strays, and wait for the next checkpoint: all of
  * them, or none (the batch may be packed once more). MSHM_OK; MSHM_LIMIT: the table is full; MSHM_FULL, MSHM_NO_MEMORY. */
 int batch_strays(struct core *core, const struct batch *batch);
-/* The checkpoint counts: which pages it could not read is known from here on. */
+/* So many records below the page's newest one stay counted as in use, because nobody can name them. */
+void records_lose(struct core *core, const struct page_source *source, uint32_t count);
+/* The checkpoint counts: which pages it could not read is known from here on, and what it had to leave counted. */
 void strays_settle(struct core *core);
 
 /* --- checkpoint_edit.c --- */

@@ -46,6 +46,8 @@ freed_pack(struct core *core, const struct page_source *source, struct page_pack
         memcpy(result->dead + 1, source->older, count * sizeof(data_location));
     if (status == MSHM_OK)
         result->dead_count += count;
+    else
+        result->lost = count;
     return page_is_lost(status) ? MSHM_OK : status;
 }
 

@@ -56,8 +56,39 @@ batch_strays(struct core *core, const struct batch *batch)
 }
 
 void
+records_lose(struct core *core, const struct page_source *source, uint32_t count)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    if (checkpoint->lost == 0) {
+        checkpoint->lost_below = source->location;
+        checkpoint->lost_page = source->pid;
+    }
+    checkpoint->lost += count;
+}
+
+/* One line, however many there are: a device that reads nothing may lose those of all pages. */
+static void
+lost_report(struct core *core)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    char line[256];
+    if (checkpoint->lost == 0)
+        return;
+    snprintf(line, sizeof line,
+             "checkpoint: %" PRIu64
+             " records are garbage and stay counted as in use, because the records that name "
+             "them cannot be read (page %" PRIu32 ", data file %" PRIu32 " at %" PRIu64
+             " is one of these): mace-check tells how much it is",
+             checkpoint->lost, checkpoint->lost_page, data_location_file(checkpoint->lost_below),
+             data_location_offset(checkpoint->lost_below));
+    core->env->log(core->env->context, ENV_LOG_WARNING, line);
+    checkpoint->lost = 0;
+}
+
+void
 strays_settle(struct core *core)
 {
+    lost_report(core);
     struct strays *strays = &core->checkpoint->strays;
     uint32_t former = strays->known_count;
     strays_count(strays);

@@ -52,8 +52,9 @@ report_record(struct packing *packing, const struct page_draft *draft, const dat
         packed->dead[0] = packing->source->location;
         return;
     }
-    packed->dead_count =
-        packing->older_lost ? 1 : 1 + data_location_older(packing->source->location);
+    unsigned count = data_location_older(packing->source->location);
+    packed->lost = packing->older_lost ? count : 0;
+    packed->dead_count = 1 + count - packed->lost;
     packed->dead[0] = packing->source->location;
     memcpy(packed->dead + 1, older, (packed->dead_count - 1) * sizeof(*older));
 }

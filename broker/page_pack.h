@@ -96,6 +96,8 @@ struct page_packed {
      * one when its versions are in the new delta. */
     data_location dead[DATA_CHAIN_MAX + 1];
     uint32_t dead_count;
+    uint32_t
+        lost; /* records that are garbage, too, but that nobody can name: they stay counted as in use */
     /* The records below the new one, newest first. */
     data_location older[DATA_CHAIN_MAX];
     uint32_t older_count;

@@ -17,7 +17,7 @@ struct mshm_producer producer;
 uint64_t seed;
 bool faulty;
 char why[256];
-unsigned error_lines;
+unsigned error_lines, warning_lines;
 
 static void *store;
 static uint64_t store_size;
@@ -39,6 +39,7 @@ on_log(void *argument, enum env_log_level level, const char *line)
 {
     (void)argument, (void)line;
     error_lines += level == ENV_LOG_ERROR;
+    warning_lines += level == ENV_LOG_WARNING;
 }
 
 void

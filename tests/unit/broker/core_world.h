@@ -27,7 +27,7 @@ extern struct mshm_producer producer;
 extern uint64_t seed;
 extern bool faulty; /* some call fails in this life */
 extern char why[256];
-extern unsigned error_lines; /* that the core has logged */
+extern unsigned error_lines, warning_lines; /* that the core has logged */
 
 void world_create(uint64_t number);
 /* Starts the core: what core_recover said. */
