@@ -41,10 +41,19 @@ mapping_forked@shm/segment.c@s/MADV_DONTFORK/MADV_NORMAL/@unit_shm_segment_test 
 section_not_kept@libmace/section.c@s/if (AO_load(&inside) != 0)/if (false \&\& AO_load(\&inside) != 0)/@mace-broker fault_reentrance_test@^fault/reentrance$
 cancelled_in_section@libmace/section.c@s/PTHREAD_CANCEL_DISABLE/PTHREAD_CANCEL_ENABLE/@mace-broker fault_reentrance_test@^fault/reentrance$
 liveness_not_looked_at@shm/include/mshm/store.h@s/return (AO_int_load_acquire(&store->liveness) & MSHM_LIVENESS_GONE_BIT) != 0;/return AO_int_load_acquire(\&store->liveness) == 77;/@mace-broker proc_txn_test fault_broker_test mace_fault_shim@^(proc/txn|fault/broker)$
+close_outside_a_section@libmace/database.c@s/if (mlib_section_enter(db) != MACE_OK)$/if (false)/@mace-broker fault_reentrance_test@^fault/reentrance$
+path_not_resolved@libmace/database.c@s/    \*out = realpath(path, NULL);/    *out = strdup(path);/@mace-broker proc_interface_test@^proc/interface$
+read_only_may_write@libmace/txn.c@s/if (db->options.read_only != 0)/if (db->options.read_only > 1)/@mace-broker proc_interface_test@^proc/interface$
+drop_not_looked_at@libmace/bucket.c@s/if (dropped != 0 \&\&/if (dropped == 1 \&\&/@mace-broker proc_interface_test@^proc/interface$
+bucket_of_another@libmace/txn.c@s/if (bucket->mace != txn->mace)/if (bucket == NULL)/@mace-broker proc_interface_test@^proc/interface$
 committed_told_unknown@libmace/commit.c@s/case MSHM_OUTCOME_COMMITTED:/case 77:/@mace-broker proc_txn_test@^proc/txn$
 answer_of_another@libmace/publish.c@s/if (kept->sequence == sequence) {/if (kept->answered) {/@unit_libmace_publish_test@^unit/libmace/publish$
 snapshot_goes_back@libmace/txn.c@s/else if (snapshot < AO_load(&txn->mace->newest_seen))/else if (false)/@mace-broker fault_broker_test mace_fault_shim@^fault/broker$
 own_writes_unseen@libmace/txn.h@s/if (txn->writes.count == 0)/if (txn->writes.count != 7777)/@unit_libmace_get_test mace-broker proc_txn_test@^(unit/libmace/get|proc/txn)$
+mapping_private@broker/host_files.c@s/MAP_SHARED | MAP_POPULATE/MAP_PRIVATE | MAP_POPULATE/@mace-broker fault_memory_test@^fault/memory$
+age_by_the_wall_clock@broker/host_clock.h@s/CLOCK_MONOTONIC/CLOCK_REALTIME/@mace-broker fault_age_test mace_fault_shim@^fault/age$
+expired_may_commit@broker/commit.c@s/if (session->watch\[request->lane\].expired >= request->snapshot)/if (session->watch[request->lane].expired == 1)/@mace-broker fault_age_test mace_fault_shim@^fault/age$
+stall_not_told@broker/host_stall.c@s/stall->stalled++;/(void)0;/@unit_broker_host_stall_test@^unit/broker/host_stall$
 peer_not_checked@broker/connection.c@s/if (!peer_allowed(&server->policy, &connection->peer))/if (false)/@mace-broker proc_broker_attach_test@^proc/broker_attach$
 layout_not_checked@broker/connection.c@s/hello->layout_hash == mshm_layout_hash() \&\& hello->features == 0/true/@mace-broker proc_broker_attach_test@^proc/broker_attach$
 broker_dumpable@broker/main.c@s/PR_SET_DUMPABLE, 0/PR_SET_DUMPABLE, 1/@mace-broker proc_broker_attach_test@^proc/broker_attach$
