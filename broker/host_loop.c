@@ -164,7 +164,7 @@ loop_spin(struct loop *loop)
     if (loop->yields >= least && idle_ns >= longest_ns)
         return false;
     loop->yields++;
-    return mshm_yield() != 0;
+    return mshm_yield(NULL) != 0;
 }
 
 static uint64_t

@@ -86,7 +86,7 @@ posix_linger(struct posix_io *io)
 {
     uint64_t until_ns = host_clock_ns() + LINGER_NS;
 
-    while (AO_load(&io->called) == 0 && host_clock_ns() < until_ns && mshm_yield())
+    while (AO_load(&io->called) == 0 && host_clock_ns() < until_ns && mshm_yield(NULL))
         ;
 }
 

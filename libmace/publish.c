@@ -290,7 +290,7 @@ drain_end(struct mlib_attachment *attachment)
 static void
 room_pause(unsigned tries)
 {
-    if (tries < ROOM_YIELDS && mshm_yield())
+    if (tries < ROOM_YIELDS && mshm_yield(NULL))
         return;
     struct timespec pause = {.tv_nsec = (long)room_pause_ns};
     (void)syscall(SYS_nanosleep, &pause, NULL);

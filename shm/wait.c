@@ -20,10 +20,12 @@
 enum { WAIT_SPINS = 150, WAIT_YIELDS = 400, WAIT_YIELDS_DISK = 20 };
 static const uint64_t wait_slice_ns = 100 * 1000 * 1000;
 
-/* A yield that lasts longer than long_yield_ns has met somebody else's time slice; for the next busy_ns nobody here
- * yields. All threads of the process write and read the word, in no order with anything: it is a hint. */
-static const uint64_t long_yield_ns = 200 * 1000, busy_ns = 50 * 1000 * 1000,
-                      busy_spin_ns = 60 * 1000;
+/* A yield that lasts longer than long_yield_ns has met somebody's time slice. When commits went on meanwhile, one for each
+ * progress_ns at least, it was well spent: on another client that finds each answer while it spins, or on the broker's
+ * own jobs beside a loop that serves others. Else it was a stranger's, and for the next busy_ns nobody here yields. All
+ * threads of the process write and read the word, in no order with anything: it is a hint. */
+static const uint64_t long_yield_ns = 200 * 1000, progress_ns = 20 * 1000,
+                      busy_ns = 50 * 1000 * 1000, busy_spin_ns = 60 * 1000;
 static AO_t busy_until_ns;
 
 static int
@@ -94,14 +96,17 @@ sleep_once(struct mshm_session *session, const struct mshm_store *store, uint64_
 }
 
 int
-mshm_yield(void)
+mshm_yield(const struct mshm_store *store)
 {
     uint64_t before_ns = clock_ns();
     if (before_ns < AO_load(&busy_until_ns))
         return 0;
+    mshm_timestamp before = store != NULL ? AO_load(&store->visible) : 0;
     sched_yield();
-    uint64_t now_ns = clock_ns();
-    if (now_ns - before_ns <= long_yield_ns)
+    uint64_t now_ns = clock_ns(), took_ns = now_ns - before_ns;
+    if (took_ns <= long_yield_ns)
+        return 1;
+    if (store != NULL && AO_load(&store->visible) - before >= took_ns / progress_ns)
         return 1;
     AO_store(&busy_until_ns, now_ns + busy_ns);
     return 0;
@@ -122,10 +127,11 @@ answered_spinning(const struct mshm_session *session, uint64_t sequence)
 }
 
 static int
-answered_yielding(const struct mshm_session *session, uint64_t sequence, unsigned yields)
+answered_yielding(const struct mshm_session *session, const struct mshm_store *store,
+                  uint64_t sequence, unsigned yields)
 {
     for (unsigned i = 0; i < yields; i++) {
-        if (!mshm_yield())
+        if (!mshm_yield(store))
             return yields == WAIT_YIELDS ? answered_spinning(session, sequence)
                                          : answered(session, sequence);
         if (answered(session, sequence))
@@ -145,7 +151,9 @@ mshm_completion_wait(struct mshm_session *session, const struct mshm_store *stor
         }
         mshm_pause();
     }
-    if (answered_yielding(session, sequence, cpus > 0 ? WAIT_YIELDS : WAIT_YIELDS_DISK)) {
+    /* Who waits for the disk has nothing of others' commits: those that a sync made durable become visible together. */
+    if (cpus > 0 ? answered_yielding(session, store, sequence, WAIT_YIELDS)
+                 : answered_yielding(session, NULL, sequence, WAIT_YIELDS_DISK)) {
         mshm_counter_add(&session->counters.waits_yielded, 1);
         return MSHM_OK;
     }

@@ -120,8 +120,10 @@ void mshm_completion_wake(struct mshm_session *session, uint64_t sequence);
 int mshm_completion_take(const struct mshm_session *session, uint64_t sequence, int *status,
                          mshm_timestamp *timestamp);
 /* Lets other threads run that want the processor. 0: that takes long, because somebody who has nothing to do with the
- * database wants it too; then sleep instead, a thread that is woken goes before those. Any thread. */
-int mshm_yield(void);
+ * database wants it too; then sleep instead, a thread that is woken goes before those. `store`: a long yield in which
+ * `visible` went on does not count, because its user is somebody who commits; NULL where the commits that go on are the
+ * caller's own or its work. Any thread. */
+int mshm_yield(const struct mshm_store *store);
 /* Client: waits for the answer by spinning, yielding, then sleeping at most 100 ms (in slices) until `deadline_ns` of
  * CLOCK_MONOTONIC (0 = none) or until the store's liveness says gone. MSHM_OK (answered), MSHM_BROKER_LOST (gone and
  * not answered), MSHM_BUSY (deadline). One waiter per sequence. `cpus` 1: no spinning; 0: the answer
