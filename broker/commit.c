@@ -269,6 +269,7 @@ commits_take(struct core *core, struct session *session, const struct mshm_reque
         *status = commit_admit(core, session, request);
     if (*status != MSHM_OK)
         return COMMIT_REFUSED;
+    core->slowed = core->slowed || core_history_waits(core);
     if (core->slowed)
         return COMMIT_HELD;
     if (!ring_reserve(&core->commits->commits))

@@ -158,7 +158,8 @@ core_maintain(struct core *core)
     more = expire_run(core) || more;
     more = core_reap(core) || more;
     core->pressed = more || core->sessions->held > 0; /* who waits for memory rings for nothing */
-    if (core->untidy && core->now_ns - core->committed_ns >= TIDY_NS)
+    if (core->untidy && core->now_ns - core->committed_ns >= TIDY_NS &&
+        tree_history_over(core->tree) == 0)
         core->untidy = tree_tidy(core->tree, TIDY_LEAVES, catalogue_resolve, core->catalogue);
     uint64_t expiry = expire_due_ns(core);
     core->expiry_ns = expiry == UINT64_MAX ? UINT64_MAX : core->now_ns + expiry;
@@ -285,9 +286,11 @@ core_step(struct core *core, uint64_t *wait_ns)
         return true;
     }
     done = tree_history_turn(core->tree, core->now_ns) || done;
+    if (core->history_held) /* there is nothing better to do */
+        done = expire_run(core) || done;
     done = sessions_settle(core) || done;
-    /* A page that was read and finds no frame is tried again, whatever else there is to do. */
-    bool frameless = pager_short(core->pager) > 0 || tree_history_short(core->tree) > 0;
+    /* A page that finds no frame is tried again, whatever else there is to do. */
+    bool frameless = pager_short(core->pager) > 0 || tree_history_waits(core->tree);
     uint64_t due_ns = frameless ? CORE_MAINTAIN_NS : UINT64_MAX;
     if (tree_history_short(core->tree) > 0)
         (void)core_make_room(core);

@@ -6,6 +6,8 @@
 enum {
     FREE_SHARE = 16,                 /* part of the cache that is kept free by eviction */
     ROOM_BYTES = 4 * MSHM_MAX_FRAME, /* evicted at once when a commit is short of frames */
+    HELD_NS = 20 * 1000 * 1000,      /* commits wait that long at once for snapshots to go */
+    LEEWAY_SHARE = 1024,             /* part of the cache that history may take more then */
 };
 
 /* Nothing clean is left that could leave memory: what is dirty has to become clean. False: nothing is. */
@@ -74,12 +76,42 @@ core_make_room(struct core *core)
                                                                                : CORE_ROOM_NONE;
 }
 
+/* Snapshots are being expired, and each time all that history holds is gone through. In a large cache that takes its time: a
+ * little more is let in now and then, so that nobody waits for seconds. */
+static bool
+expiry_awaited(struct core *core, uint64_t over)
+{
+    if (core->history_stays)
+        return false;
+    if (core->history_held_ns == 0)
+        core->history_held_ns = core->now_ns;
+    if (core->now_ns - core->history_held_ns > HELD_NS) {
+        core->history_held_ns = core->now_ns;
+        core->history_leeway = over + core->geometry.frames_size / LEEWAY_SHARE;
+    }
+    core->history_held = over > core->history_leeway;
+    return core->history_held;
+}
+
+bool
+core_history_waits(struct core *core)
+{
+    uint64_t over = tree_history_over(core->tree);
+    if (over == 0) {
+        core->history_leeway = core->history_held_ns = 0;
+        return false;
+    }
+    core->pressed = true; /* the loop comes back within a millisecond */
+    return !tree_history_stuck(core->tree, core->now_ns) || expiry_awaited(core, over);
+}
+
 /* Once a turn: whether commits have to wait until more of what they changed is on disk. */
 void
 core_slow(struct core *core)
 {
     core->short_of_clean = false;
-    core->slowed = tree_history_lags(core->tree);
+    core->history_held = false;
+    core->slowed = core_history_waits(core);
     if (!checkpoint_pressed(core))
         return;
     core->short_of_clean = checkpoint_stuck(core->checkpoint);

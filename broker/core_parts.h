@@ -52,17 +52,21 @@ struct core {
     uint64_t looked_ns;   /* when snapshots were last looked at for their age */
     uint64_t stop_ticket; /* of the sync that an orderly stop waits for */
     unsigned stop_stage;
-    bool cache_short;    /* replay did not fit into the cache */
-    bool dirty;          /* commits were applied since the last maintenance */
-    bool untidy;         /* commits were applied since tree_tidy was done */
-    bool pressed;        /* the last maintenance left work: come back within a millisecond */
-    bool pruning;        /* leaves with history are being rebuilt after an expiry */
-    bool unmarked;       /* commits since the last wal_mark */
-    uint64_t barren_ns;  /* until then nothing can leave memory */
-    uint64_t turns;      /* with work, for what is looked at now and then */
-    bool slowed;         /* too much memory waits to be written: commits wait, too */
-    bool short_of_clean; /* the same, and the disk is full: only deletes are taken */
-    bool replaying;      /* recovery applies the log */
+    bool cache_short;         /* replay did not fit into the cache */
+    bool dirty;               /* commits were applied since the last maintenance */
+    bool untidy;              /* commits were applied since tree_tidy was done */
+    bool pressed;             /* the last maintenance left work: come back within a millisecond */
+    bool pruning;             /* leaves with history are being rebuilt after an expiry */
+    bool unmarked;            /* commits since the last wal_mark */
+    uint64_t barren_ns;       /* until then nothing can leave memory */
+    uint64_t turns;           /* with work, for what is looked at now and then */
+    bool slowed;              /* too much memory waits to be written: commits wait, too */
+    bool history_held;        /* a commit waits until a snapshot that keeps too much has gone */
+    bool history_stays;       /* none can go now */
+    uint64_t history_leeway;  /* bytes above history's share that are let be meanwhile */
+    uint64_t history_held_ns; /* since when; 0: none waits */
+    bool short_of_clean;      /* the same, and the disk is full: only deletes are taken */
+    bool replaying;           /* recovery applies the log */
     bool stopping, stopped, poisoned;
 };
 
@@ -89,6 +93,8 @@ int core_completions(struct core *core, bool *moved);
 void core_evict(struct core *core);
 /* Once a turn: whether commits have to wait until more of what they changed is on disk. */
 void core_slow(struct core *core);
+/* Before each commit: whether it has to wait because history takes more than its share of the cache. */
+bool core_history_waits(struct core *core);
 /* Frames are short: takes what can be had from clean pages, or sees to it that pages become clean. */
 enum core_room {
     CORE_ROOM_NONE,  /* there is nothing to be had */

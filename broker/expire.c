@@ -151,17 +151,32 @@ old_tell(struct core *core)
     }
 }
 
-/* The costliest snapshot goes; the next one only after pruning has shown what that gave back. */
+/* The one that keeps most of what is too much, of those that may go; 0: none. */
+static mshm_timestamp
+costliest_find(struct core *core)
+{
+    const struct snapshots *snapshots = &core->snapshots;
+    mshm_timestamp snapshot = tree_history_costliest(core->tree);
+    if (snapshot != 0 && snapshot < snapshots->horizon)
+        return snapshot;
+    return snapshots->count > 0 && snapshots->list[0] < snapshots->horizon ? snapshots->list[0] : 0;
+}
+
+/* When history above its share cannot leave memory it is gone through; when that does not help the costliest snapshot goes,
+ * and the next one only after going through it has shown what that gave back. */
 static bool
 history_expire(struct core *core)
 {
-    if (core->pruning || tree_history_excess(core->tree) == 0)
+    if (core->pruning)
         return false;
-    mshm_timestamp snapshot = tree_history_costliest(core->tree);
-    if (snapshot == 0 && core->snapshots.count > 0)
-        snapshot = core->snapshots.list[0];
-    if (snapshot != 0 && snapshot < core->snapshots.horizon)
-        snapshot_expire(core, snapshot);
+    core->history_stays = false;
+    if (tree_history_over(core->tree) == 0 || !tree_history_stuck(core->tree, core->now_ns))
+        return false;
+    core->pruning = true;
+    if (tree_history_excess(core->tree) == 0)
+        return false; /* how much is needed nobody knows yet */
+    mshm_timestamp snapshot = costliest_find(core);
+    core->history_stays = snapshot == 0 || !snapshot_expire(core, snapshot);
     return true;
 }
 

@@ -87,7 +87,7 @@ int spill_add(struct spill *spill, const struct spill_page *page, const void *by
 /* False: nothing was added. */
 bool spill_send(struct spill *spill);
 bool spill_sending(const struct spill *spill);
-/* Nothing goes out now: there is no file, it has no room, or writing failed a moment ago. */
+/* Nothing goes out now: there is no file, it has no room, writing failed a moment ago, or a write has lasted for a second. */
 bool spill_blocked(const struct spill *spill, uint64_t now_ns);
 /* Most of what the file may hold is in use. */
 bool spill_nearly_full(const struct spill *spill);

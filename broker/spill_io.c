@@ -1,5 +1,6 @@
 /* spill_io.c - writing pages to the scratch file, and reading them. */
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "spill_parts.h"
 
 static const uint64_t pause_ns = UINT64_C(1000000000); /* after a failure */
+static const uint64_t slow_ns = UINT64_C(1000000000);  /* as long as a write may take */
 /* Of no account where files without names can be made; elsewhere the next start removes what a crash leaves of it. */
 static const char scratch_name[] = "data/scratch.tmp";
 
@@ -25,7 +27,9 @@ spill_sending(const struct spill *spill)
 bool
 spill_blocked(const struct spill *spill, uint64_t now_ns)
 {
-    return spill->space.limit == 0 || spill->full || now_ns < spill->paused_ns;
+    const struct spill_batch *batch = &spill->batch;
+    return spill->space.limit == 0 || spill->full || now_ns < spill->paused_ns ||
+           (batch->sending && now_ns >= batch->sent_ns + slow_ns);
 }
 
 bool
@@ -63,8 +67,10 @@ batch_begin(struct spill *spill)
     const struct env *env = spill->env;
     if (batch->bytes == NULL)
         batch->bytes = aligned_alloc(4096, SPILL_BATCH);
-    if (batch->bytes == NULL)
+    if (batch->bytes == NULL) {
+        spill_fail(spill, -ENOMEM);
         return MSHM_NO_MEMORY;
+    }
     if (spill->file == NULL) {
         int result =
             env->file_open(env->context, scratch_name,
@@ -120,8 +126,11 @@ spill_add(struct spill *spill, const struct spill_page *page, const void *bytes,
         return MSHM_FULL;
     }
     uint32_t added = spill_page_new(spill, page, batch->at + batch->used);
-    if (added == 0)
+    if (added == 0) {
+        if (batch->count == 0)
+            spill_fail(spill, -ENOMEM);
         return MSHM_NO_MEMORY;
+    }
     record_fill(spill_page(spill, added), bytes, batch->bytes + (size_t)batch->used * SPILL_UNIT);
     batch->numbers[batch->count++] = added;
     batch->used += units;
@@ -136,6 +145,7 @@ spill_send(struct spill *spill)
     if (batch->sending || batch->count == 0)
         return false;
     batch->sending = true;
+    batch->sent_ns = spill->env->clock_ns(spill->env->context);
     spill->env->file_append(spill->env->context, spill->file, (uint64_t)batch->at * SPILL_UNIT,
                             batch->bytes, (size_t)batch->used * SPILL_UNIT, false,
                             spill->options.tag_base + SPILL_TAG_WRITE);

@@ -37,6 +37,7 @@ struct spill_batch {
     uint32_t count;
     uint32_t at, room, used; /* units */
     bool sending;
+    uint64_t sent_ns; /* when */
 };
 
 struct spill_reading {

@@ -372,7 +372,8 @@ bool
 tree_tend(struct tree *tree, unsigned budget)
 {
     bool more = tend_history(tree);
-    while (budget > 0 && tree->tend_count > 0) {
+    /* Each may move old versions out, of which there are too many in memory then. */
+    while (budget > 0 && tree->tend_count > 0 && tree_history_over(tree) == 0) {
         struct tend_leaf leaf = tree->tend[tree->tend_first];
         tree->tend_first = (tree->tend_first + 1) % TEND_CAPACITY;
         tree->tend_count--;
@@ -382,5 +383,5 @@ tree_tend(struct tree *tree, unsigned budget)
         }
     }
     more = unfit_turn(tree, budget > 0 ? budget : 1) || more;
-    return more || tree->tend_count > 0;
+    return more || (tree->tend_count > 0 && budget == 0);
 }

@@ -138,8 +138,12 @@ uint64_t tree_history_evict(struct tree *tree, uint64_t bytes, uint64_t now_ns, 
 bool tree_history_idle(const struct tree *tree);
 /* Bytes of the frame that history waits for which was read and finds none; 0: none waits. */
 uint64_t tree_history_short(const struct tree *tree);
-/* History above its share of the cache is on its way out: commits should wait for it. */
-bool tree_history_lags(const struct tree *tree);
+/* Somebody waits for history to come in. */
+bool tree_history_waits(const struct tree *tree);
+/* Bytes that history in memory takes beyond its share of the cache; 0: none. */
+uint64_t tree_history_over(const struct tree *tree);
+/* It cannot go to the scratch file now: there is none, or it is full, slow or broken. */
+bool tree_history_stuck(const struct tree *tree, uint64_t now_ns);
 
 /* Bytes of history frames above the limit that going through all of it did not give back, and that cannot go to the scratch
  * file, 0 = none; and the snapshot that keeps most of them (0 = unknown). */

@@ -10,7 +10,7 @@ tree_history_excess(const struct tree *tree)
 {
     uint64_t limit = tree->options.history_limit;
     uint64_t now = tree->env->clock_ns(tree->env->context);
-    if (spill_sending(tree->out.spill) || !spill_blocked(tree->out.spill, now))
+    if (!spill_blocked(tree->out.spill, now))
         return 0;
     uint64_t bytes =
         tree->history_bytes < tree->history_kept ? tree->history_bytes : tree->history_kept;

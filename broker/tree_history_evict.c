@@ -361,10 +361,17 @@ resident_target(const struct tree *tree)
     return tree->options.history_limit / RESIDENT_SHARE;
 }
 
-bool
-tree_history_lags(const struct tree *tree)
+uint64_t
+tree_history_over(const struct tree *tree)
 {
-    return tree->history_bytes > tree->options.history_limit && spill_sending(tree->out.spill);
+    uint64_t limit = tree->options.history_limit;
+    return tree->history_bytes > limit ? tree->history_bytes - limit : 0;
+}
+
+bool
+tree_history_stuck(const struct tree *tree, uint64_t now_ns)
+{
+    return spill_blocked(tree->out.spill, now_ns);
 }
 
 bool
@@ -394,6 +401,6 @@ tree_history_evict(struct tree *tree, uint64_t bytes, uint64_t now_ns, bool *com
     };
     if (tree->history_bytes > 0 && tree->options.history_size > 0)
         set_evict(tree, &eviction, bytes);
-    *coming = spill_sending(tree->out.spill);
+    *coming = spill_sending(tree->out.spill) && !spill_blocked(tree->out.spill, now_ns);
     return eviction.retired;
 }

@@ -26,6 +26,7 @@ struct history_in {
     struct history_waiter *waiters;
     mshm_pid pid;
     uint32_t number; /* of the page that is being read; 0: none */
+    uint32_t bytes;  /* of the frame for it */
     int status;
 };
 
@@ -108,6 +109,40 @@ page_out(const struct tree *tree, mshm_pid pid, struct history_link *link)
     return history_link_find(tree, pid, link) ? spill_number(link->word) : 0;
 }
 
+/* Whether readers' part of history's share has room for so much more; the rest is left to commits. What has no room comes in
+ * one at a time, and so seldom that the one before it, which has a copy in the file, has left again: readers go on, whatever
+ * history does. */
+static bool
+share_allows(struct tree *tree, uint32_t bytes)
+{
+    struct history_out *out = &tree->out;
+    uint64_t now = tree->env->clock_ns(tree->env->context);
+    uint64_t share = tree->options.history_limit / 4 * 3;
+    if (tree->history_bytes + out->reading_bytes + bytes <= share)
+        return true;
+    if (out->reading_bytes > 0 || now < out->crowded_ns)
+        return false;
+    out->crowded_ns = now + 2 * tree->options.fresh_ns;
+    return true;
+}
+
+static int
+entry_read(struct tree *tree, struct history_in *entry, uint32_t number)
+{
+    struct history_out *out = &tree->out;
+    unsigned class = tree_class(spill_page(out->spill, number)->size);
+    uint32_t bytes = class < MSHM_CLASSES ? mshm_class_size(class) : 0;
+    if (!share_allows(tree, bytes))
+        return MSHM_BUSY;
+    int status = spill_read(out->spill, number, entry->pid);
+    if (status != MSHM_OK)
+        return status;
+    entry->number = number;
+    entry->bytes = bytes;
+    out->reading_bytes += bytes;
+    return MSHM_OK;
+}
+
 /* Takes the first one out of the line when a read of it can be begun, or nothing is to be read; else false. */
 static bool
 line_read(struct tree *tree)
@@ -116,14 +151,12 @@ line_read(struct tree *tree)
     struct history_in *entry = out->line;
     struct history_link link;
     uint32_t number = page_out(tree, entry->pid, &link);
-    int status = number != 0 ? spill_read(out->spill, number, entry->pid) : MSHM_OK;
+    int status = number != 0 ? entry_read(tree, entry, number) : MSHM_OK;
     if (status == MSHM_BUSY)
         return false;
     (void)queue_take(&out->line, &out->line_end);
     if (number == 0 || status != MSHM_OK)
         entry_end(tree, entry, status);
-    else
-        entry->number = number;
     return true;
 }
 
@@ -198,6 +231,7 @@ history_was_read(void *argument, uint32_t number, mshm_pid reader, int status, c
     struct history_in *entry = *table_link(tree, reader);
     assert(entry != NULL && entry->number == number);
     (void)number;
+    tree->out.reading_bytes -= entry->bytes;
     entry_go_on(tree, entry, status, bytes);
 }
 
@@ -285,6 +319,12 @@ bool
 tree_history_idle(const struct tree *tree)
 {
     return spill_idle(tree->out.spill) && tree->out.line == NULL && tree->out.ended == NULL;
+}
+
+bool
+tree_history_waits(const struct tree *tree)
+{
+    return tree->out.line != NULL;
 }
 
 uint64_t

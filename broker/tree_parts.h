@@ -164,6 +164,8 @@ struct history_out {
     struct history_in *ended, **ended_end; /* their waiters are still to be told */
     uint64_t retry_ns;                     /* when the line looks for frames again */
     uint32_t wanted_bytes;                 /* of the frame that was not to be had; 0: all were */
+    uint64_t reading_bytes;                /* of frames for what is being read */
+    uint64_t crowded_ns; /* until then nothing comes in that history's share has no room for */
 };
 /* The leaves that have history, in memory or not: an open-addressed table by pid, at most half full. */
 struct history_set {

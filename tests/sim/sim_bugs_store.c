@@ -8,6 +8,7 @@
 #include "pager.h"
 #include "pages_parts.h"
 #include "sim/sim_bugs_parts.h"
+#include "tree_parts.h"
 
 /* --- checkpoints --- */
 
@@ -204,6 +205,25 @@ AO_t
 __wrap_tree_history_word(void *tree, mshm_pid pid)
 {
     return sim_bug_is(BUG_HISTORY_FORGOTTEN) ? 0 : __real_tree_history_word(tree, pid);
+}
+
+/* --- history out of memory --- */
+
+bool __real_history_unread(const struct tree *tree, mshm_timestamp begin, mshm_timestamp end);
+bool __wrap_history_unread(const struct tree *tree, mshm_timestamp begin, mshm_timestamp end);
+bool
+__wrap_history_unread(const struct tree *tree, mshm_timestamp begin, mshm_timestamp end)
+{
+    return sim_bug_is(BUG_HISTORY_UNREAD) || __real_history_unread(tree, begin, end);
+}
+
+void __real_spill_hold(struct spill *spill, AO_t word);
+void __wrap_spill_hold(struct spill *spill, AO_t word);
+void
+__wrap_spill_hold(struct spill *spill, AO_t word)
+{
+    if (!sim_bug_is(BUG_HISTORY_UNHELD) || spill_number(word) == 0 || !sim_bug_turn(5))
+        __real_spill_hold(spill, word);
 }
 
 /* --- reading in --- */

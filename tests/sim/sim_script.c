@@ -128,6 +128,22 @@ bucket_id(const struct script *script, const char *name)
     return bucket != NULL ? bucket->id : 0;
 }
 
+/* Old versions go to the scratch file. */
+static void
+history_evict(struct script *script)
+{
+    struct sim_world *world = script->world;
+    bool coming;
+    if (over(script))
+        return;
+    idle(script, 20000000); /* nothing has just been read in */
+    if (over(script))
+        return;
+    tree_history_evict(world->core->tree, world->options.cache_size, sim_env_now(world->sim),
+                       &coming);
+    idle(script, 20000000);
+}
+
 /* --- the history --- */
 
 /* Splits, root splits, a first checkpoint; then few small changes: deltas. */
@@ -173,7 +189,12 @@ part_history(struct script *script)
     checkpoint(script);
     evict(script);
     read_all(script, bucket, 1);
+    history_evict(script);
+    evict(script);
+    read_all(script, bucket, 1);
+    write_keys(script, bucket, 0, 12, 1, 600, false); /* with history out */
     release(script, 1);
+    idle(script, 300000000);
 }
 
 /* A slow read of the leaf of a key, which nobody waits for. */
@@ -338,6 +359,7 @@ sim_script_options(struct sim_world *world)
     options->segment_size = 65536;
     options->data_file_size = 65536;
     options->max_sessions = 16;
+    options->history_size = UINT64_C(1) << 20;
     world->keys = KEYS;
 }
 
