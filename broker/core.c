@@ -20,11 +20,12 @@ enum {
     SURVEY_NS =
         250 * 1000 *
         1000, /* the same while snapshots are registered and nothing else happens: are they still? */
-    MARK_NS = 50 * 1000 * 1000, /* idle for that long: the log gets a durable mark */
-    TEND_LEAVES = 4,            /* per maintenance */
-    TIDY_LEAVES = 32,           /* the same, when nobody has committed for a while */
-    TIDY_NS = 5 * 1000 * 1000,  /* what a while is */
-    CHECK_TURNS = 32,           /* between two looks whether a checkpoint is due, while busy */
+    SWEEP_NS = 100 * 1000 * 1000, /* the same while there is history and nobody left who needs it */
+    MARK_NS = 50 * 1000 * 1000,   /* idle for that long: the log gets a durable mark */
+    TEND_LEAVES = 4,              /* per maintenance */
+    TIDY_LEAVES = 32,             /* the same, when nobody has committed for a while */
+    TIDY_NS = 5 * 1000 * 1000,    /* what a while is */
+    CHECK_TURNS = 32,             /* between two looks whether a checkpoint is due, while busy */
 };
 
 enum { STOP_NOT, STOP_DRAINS, STOP_CHECKPOINTS, STOP_SYNCS, STOP_MARKS, STOP_DONE };
@@ -180,6 +181,8 @@ maintain_due_ns(const struct core *core)
         interval = LINGER_NS;
     else if (core->snapshots.count > 0)
         interval = SURVEY_NS;
+    else if (tree_history_there(core->tree))
+        interval = SWEEP_NS;
     uint64_t since = core->now_ns - core->maintained_ns;
     uint64_t due = interval == UINT64_MAX ? UINT64_MAX : since >= interval ? 0 : interval - since;
     uint64_t expiry = core->expiry_ns == UINT64_MAX    ? UINT64_MAX

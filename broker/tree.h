@@ -138,6 +138,8 @@ uint64_t tree_history_evict(struct tree *tree, uint64_t bytes, uint64_t now_ns, 
 bool tree_history_idle(const struct tree *tree);
 /* Bytes of the frame that history waits for which was read and finds none; 0: none waits. */
 uint64_t tree_history_short(const struct tree *tree);
+/* Some leaf has history, in memory or not. */
+bool tree_history_there(const struct tree *tree);
 /* Somebody waits for history to come in. */
 bool tree_history_waits(const struct tree *tree);
 /* Bytes that history in memory takes beyond its share of the cache; 0: none. */

@@ -361,6 +361,12 @@ resident_target(const struct tree *tree)
     return tree->options.history_limit / RESIDENT_SHARE;
 }
 
+bool
+tree_history_there(const struct tree *tree)
+{
+    return tree->history.count > 0;
+}
+
 uint64_t
 tree_history_over(const struct tree *tree)
 {

@@ -1,5 +1,5 @@
 /* History in memory stays within its share of the cache, whatever the scratch file does: commits and reads wait while some is on
- * its way out, and for no longer than that may take; then snapshots go.
+ * its way out, and for no longer than that may take; then snapshots go. And it goes with those who needed it.
  */
 #include <check.h>
 #include <errno.h>
@@ -321,6 +321,27 @@ START_TEST(what_is_read_back_keeps_to_the_share)
 }
 END_TEST
 
+/* The loop sleeps as long as core_step lets it, and nobody wakes it. */
+START_TEST(what_nobody_needs_goes_without_another_commit)
+{
+    uint64_t wait_ns = 0;
+    start(16 << 20);
+    rounds_run(false);
+    for (uint64_t until_ns = fake.now_ns + SECOND; fake.now_ns < until_ns;)
+        fake.now_ns += core_step(fake.core, &wait_ns) ? 10000 : wait_ns;
+    ck_assert_uint_gt(history(), 0);
+    for (unsigned round = 0; round < ROUNDS; round++)
+        fake_end(client, round);
+    for (unsigned i = 0; i < 100000 && history() > 0; i++) {
+        bool done = core_step(fake.core, &wait_ns);
+        ck_assert_msg(done || wait_ns != UINT64_MAX, "asleep with %d bytes of history",
+                      (int)history());
+        fake.now_ns += done ? 10000 : wait_ns;
+    }
+    ck_assert_uint_eq(history(), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -334,6 +355,7 @@ main(void)
     tcase_add_test(cases, commits_do_not_wait_longer_than_a_second_for_a_write);
     tcase_add_test(cases, history_keeps_to_its_share_without_room_for_it);
     tcase_add_test(cases, what_is_read_back_keeps_to_the_share);
+    tcase_add_test(cases, what_nobody_needs_goes_without_another_commit);
     suite_add_tcase(suite, cases);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
