@@ -221,6 +221,15 @@ keepers_gone(const struct tree *tree, const struct history_keepers *keepers)
     return history_unread(tree, keepers->begin, keepers->end);
 }
 
+/* True when it is worth the while to go through what is in memory. Of what was in the scratch file when the leaf was rebuilt
+ * only the range is known. */
+static bool
+keepers_left(const struct tree *tree, const struct history_keepers *keepers, bool overflowed)
+{
+    return keepers_changed(tree, keepers) || keepers_gone(tree, keepers) ||
+           (overflowed && keepers->more);
+}
+
 /* --- moving out --- */
 
 /* Bytes of the versions that only registered snapshots still need. */
@@ -492,8 +501,7 @@ set_walk(struct tree *tree, unsigned budget, bool overflowed)
             set->cursor -= history_let_go(tree, &leaf);
             continue;
         }
-        if (spill_number(leaf.word) != 0 ||
-            !(keepers_changed(tree, &leaf.keepers) || (overflowed && leaf.keepers.more)))
+        if (spill_number(leaf.word) != 0 || !keepers_left(tree, &leaf.keepers, overflowed))
             continue;
         tree_rebuild(tree, &leaf.target, pid, true, true);
         budget--;

@@ -353,6 +353,26 @@ START_TEST(what_nobody_needs_goes_without_another_commit)
 }
 END_TEST
 
+/* A leaf that is rebuilt while its history is in the scratch file does not know any more who needs which part of it. */
+START_TEST(what_was_read_back_goes_with_its_readers)
+{
+    const struct mshm_counters *counters;
+    start(16 << 20);
+    rounds_run(false);
+    round_write(ROUNDS + 1, false); /* nobody reads what it replaces: no leaf gets more history */
+    for (unsigned round = 0; round < ROUNDS; round++)
+        ck_assert_int_eq(round_check(round), MSHM_OK);
+    ck_assert_uint_gt(history(), 0);
+    for (unsigned round = 0; round < ROUNDS; round++)
+        fake_end(client, round);
+    counters = &fake.core->figures->counters;
+    for (uint64_t until_ns = fake.now_ns + SECOND; fake.now_ns < until_ns;)
+        sleeping_step();
+    ck_assert_uint_eq(history(), 0);
+    ck_assert_uint_eq(AO_load(&counters->scratch_file), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -367,6 +387,7 @@ main(void)
     tcase_add_test(cases, history_keeps_to_its_share_without_room_for_it);
     tcase_add_test(cases, what_is_read_back_keeps_to_the_share);
     tcase_add_test(cases, what_nobody_needs_goes_without_another_commit);
+    tcase_add_test(cases, what_was_read_back_goes_with_its_readers);
     suite_add_tcase(suite, cases);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
