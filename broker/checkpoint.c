@@ -52,9 +52,10 @@ checkpoint_destroy(struct checkpoint *checkpoint)
 {
     if (checkpoint == NULL)
         return;
-    for (unsigned i = 0; i < BATCHES; i++)
+    for (unsigned i = 0; i < BATCHES; i++) {
         free(checkpoint->batches[i].bytes);
-    gather_reset(&checkpoint->gather);
+        gather_reset(&checkpoint->batches[i].gather);
+    }
     edit_fini(checkpoint);
     strays_fini(&checkpoint->strays);
     free(checkpoint->snapshots);

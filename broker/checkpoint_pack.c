@@ -1,6 +1,7 @@
 /* checkpoint_pack.c - the sealed pages on their way into data files: a job packs a batch while the batch before it is
- * written. Places in a file follow each other, so there is one job and one append at a time; what a job reads is
- * immutable (pages.h), and what it writes belongs to its batch.
+ * written, and another one fetches what the batch after it will read. Places in a file follow each other, so there is
+ * one job that packs and one append at a time; what a job reads is immutable (pages.h), and what it writes belongs to
+ * its batch.
  *
  * A file that is full is synced before the next one is made, so at most one file has bytes that no sync has covered.
  */
@@ -28,9 +29,17 @@ batch_fill_up(struct batch *batch, uint32_t alignment)
     batch->size += rest;
 }
 
-/* Runs on another thread. What cannot be packed for want of room in the buffer is left to the next batch; a page that is not
- * in memory and cannot be read has its own status. A frame that cannot be packed is this broker's mistake, and its bytes
- * are nowhere else. */
+/* Runs on another thread. */
+static int
+batch_fetch(void *argument)
+{
+    records_fetch(argument);
+    return MSHM_OK;
+}
+
+/* Runs on another thread. What cannot be packed for want of room in the buffer is left for later; a page that is not in
+ * memory and cannot be read has its own status. A frame that cannot be packed is this broker's mistake, and its bytes are
+ * nowhere else. */
 static int
 batch_pack(void *argument)
 {
@@ -41,19 +50,17 @@ batch_pack(void *argument)
     const struct env *env = core->env;
     if (batch->behind_size > 0 && env->file_behind != NULL)
         env->file_behind(env->context, batch->file, batch->behind, batch->behind_size);
-    records_fetch(batch);
     batch->size = 0;
     batch->packed = 0;
-    struct data_gather *gather = &core->checkpoint->gather;
     const uint32_t alignment = core->options.data_alignment;
     const uint32_t room = BATCH_BYTES - alignment;
-    for (uint32_t i = 0; i < batch->count; i++) {
+    for (uint32_t i = batch->done; i < batch->count; i++) {
         struct page_packed *result = &batch->results[i];
         page_read *read = batch->sources[i].frame != NULL ? read_twice : gather_read;
         place.offset = batch->offset + batch->size;
         int status = batch->freed[i]
-                         ? freed_pack(core, &batch->sources[i], result)
-                         : page_pack(&batch->sources[i], &batch->keep, &place, read, gather,
+                         ? freed_pack(batch, &batch->sources[i], result)
+                         : page_pack(&batch->sources[i], &batch->keep, &place, read, &batch->gather,
                                      batch->bytes + batch->size, room - batch->size, result);
         if (status == MSHM_FULL && batch->size > 0)
             break;
@@ -65,7 +72,8 @@ batch_pack(void *argument)
         batch->packed++;
     }
     batch_fill_up(batch, alignment);
-    gather_reset(gather);
+    if (batch->done + batch->packed == batch->count)
+        gather_reset(&batch->gather);
     return MSHM_OK;
 }
 
@@ -124,23 +132,53 @@ batch_gather(struct core *core, struct batch *batch)
     batch->core = core;
     batch->keep = checkpoint->keep;
     batch->first = checkpoint->next;
-    batch->count = 0;
-    while (batch->count < BATCH_PAGES && batch->first + batch->count < checkpoint->count) {
+    batch->count = batch->done = 0;
+    gather_init(&batch->gather, core->data);
+    while (batch->count < BATCH_PAGES && checkpoint->next < checkpoint->count) {
         struct page_source *source = &batch->sources[batch->count];
-        pages_source(core->pages, batch->first + batch->count, source, &batch->freed[batch->count]);
+        pages_source(core->pages, checkpoint->next++, source, &batch->freed[batch->count]);
         if (!batch->freed[batch->count])
             source->compression = compression_of(core, source);
         batch->count++;
     }
 }
 
+/* The first one in the order of the pages; NULL: none. */
 static struct batch *
 batch_find(struct checkpoint *checkpoint, enum batch_state state)
 {
-    for (unsigned i = 0; i < BATCHES; i++)
-        if (checkpoint->batches[i].state == state)
-            return &checkpoint->batches[i];
-    return NULL;
+    struct batch *found = NULL;
+    for (unsigned i = 0; i < BATCHES; i++) {
+        struct batch *batch = &checkpoint->batches[i];
+        if (batch->state == state && (found == NULL || batch->first < found->first))
+            found = batch;
+    }
+    return found;
+}
+
+static uint64_t
+batch_tag(const struct core *core, const struct batch *batch, unsigned tag)
+{
+    return CORE_TAG_CHECKPOINT + tag + (uint64_t)(batch - core->checkpoint->batches);
+}
+
+/* Takes the next pages; a job begins when one of their records has to be read. */
+static void
+fetch_start(struct core *core, bool *moved)
+{
+    struct checkpoint *checkpoint = core->checkpoint;
+    struct batch *batch = batch_find(checkpoint, BATCH_FREE);
+    if (checkpoint->fetching || batch == NULL || checkpoint->next == checkpoint->count)
+        return;
+    *moved = true;
+    batch_gather(core, batch);
+    batch->state = BATCH_FETCHED;
+    if (!records_wanted(batch))
+        return;
+    batch->state = BATCH_FETCHING;
+    checkpoint->fetching = true;
+    core->env->job_start(core->env->context, batch_fetch, batch,
+                         batch_tag(core, batch, CHECKPOINT_TAG_FETCH));
 }
 
 /* What was written goes to the disk while the rest is packed: the sync at the end finds little to do, and the page cache
@@ -165,9 +203,8 @@ static int
 pack_start(struct core *core, bool *moved)
 {
     struct checkpoint *checkpoint = core->checkpoint;
-    struct batch *batch = batch_find(checkpoint, BATCH_FREE);
-    if (checkpoint->packing || checkpoint->working || batch == NULL ||
-        checkpoint->next == checkpoint->count)
+    struct batch *batch = batch_find(checkpoint, BATCH_FETCHED);
+    if (checkpoint->packing || checkpoint->working || batch == NULL)
         return MSHM_OK;
     uint64_t before = 0;
     for (unsigned i = 0; i < BATCHES; i++)
@@ -180,14 +217,20 @@ pack_start(struct core *core, bool *moved)
     batch->file_number = number;
     behind_set(checkpoint, batch, batch->offset);
     batch->offset += before;
-    batch_gather(core, batch);
     batch->state = BATCH_PACKING;
     checkpoint->packing = true;
     *moved = true;
     core->env->job_start(core->env->context, batch_pack, batch,
-                         CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_PACK +
-                             (uint64_t)(batch - checkpoint->batches));
+                         batch_tag(core, batch, CHECKPOINT_TAG_PACK));
     return MSHM_OK;
+}
+
+/* What it held is in the file. */
+static void
+batch_end(struct batch *batch)
+{
+    batch->done += batch->packed;
+    batch->state = batch->done < batch->count ? BATCH_FETCHED : BATCH_FREE;
 }
 
 static void
@@ -205,20 +248,20 @@ write_start(struct core *core, bool *moved)
     *moved = true;
     MACE_KILL_POINT("checkpoint:packed");
     if (batch->size == 0) {
-        batch->state = BATCH_FREE;
+        batch_end(batch);
         return;
     }
     batch->state = BATCH_WRITING;
     checkpoint->writing = true;
-    core->env->file_append(
-        core->env->context, batch->file, batch->offset, batch->bytes, batch->size, false,
-        CORE_TAG_CHECKPOINT + CHECKPOINT_TAG_WRITE + (uint64_t)(batch - checkpoint->batches));
+    core->env->file_append(core->env->context, batch->file, batch->offset, batch->bytes,
+                           batch->size, false, batch_tag(core, batch, CHECKPOINT_TAG_WRITE));
 }
 
 int
 fill_turn(struct core *core, bool *moved)
 {
     write_start(core, moved);
+    fetch_start(core, moved);
     return pack_start(core, moved);
 }
 
@@ -244,23 +287,29 @@ fill_ended(const struct checkpoint *checkpoint)
     return checkpoint->next == checkpoint->count && !checkpoint->working;
 }
 
+static void
+fetch_complete(struct checkpoint *checkpoint, struct batch *batch)
+{
+    checkpoint->fetching = false;
+    batch->state = BATCH_FETCHED;
+}
+
 static int
 pack_complete(struct core *core, struct batch *batch, int status)
 {
     struct checkpoint *checkpoint = core->checkpoint;
     checkpoint->packing = false;
+    batch->state = BATCH_FETCHED; /* until nothing fails: nobody was told of the results */
     if (status != MSHM_OK) {
-        batch->state = BATCH_FREE; /* what it took is taken again: nobody was told of the results */
+        gather_reset(&batch->gather); /* it may be what is wrong */
         return checkpoint_hindered(core, status, "a page cannot be packed");
     }
     status = batch_strays(core, batch);
-    if (status != MSHM_OK) {
-        batch->state = BATCH_FREE;
+    if (status != MSHM_OK)
         return status == MSHM_LIMIT
                    ? checkpoint_wait(core, MSHM_IO, "too many pages cannot be read")
                    : checkpoint_hindered(core, status, "there is no room for a page's writes");
-    }
-    for (uint32_t i = 0; i < batch->packed; i++) {
+    for (uint32_t i = batch->done; i < batch->done + batch->packed; i++) {
         const struct page_packed *result = &batch->results[i];
         bool written = batch->statuses[i] == MSHM_OK && !batch->freed[i] && result->size > 0;
         if (written) {
@@ -274,7 +323,6 @@ pack_complete(struct core *core, struct batch *batch, int status)
             records_lose(core, &batch->sources[i], result->lost);
         pages_packed(core->pages, batch->first + i, written ? result->location : 0);
     }
-    checkpoint->next = batch->first + batch->packed;
     batch->state = BATCH_PACKED;
     return MSHM_OK;
 }
@@ -293,7 +341,7 @@ write_complete(struct core *core, struct batch *batch, int64_t result)
     checkpoint->written += batch->size;
     checkpoint->file_unsynced = true;
     mshm_counter_add(&core->figures->counters.data_bytes, batch->size);
-    batch->state = BATCH_FREE;
+    batch_end(batch);
     return MSHM_OK;
 }
 
@@ -311,20 +359,20 @@ int
 fill_complete(struct core *core, unsigned tag, int64_t result)
 {
     struct checkpoint *checkpoint = core->checkpoint;
-    switch (tag) {
-    case CHECKPOINT_TAG_FILE:
-        return file_complete(core, result);
-    case CHECKPOINT_TAG_SYNC:
-        checkpoint->working = false;
-        if (result != 0)
-            return MSHM_IO;
-        MACE_KILL_POINT("checkpoint:synced");
-        checkpoint->file_unsynced = false;
+    if (tag < CHECKPOINT_TAG_PACK) {
+        fetch_complete(checkpoint, &checkpoint->batches[tag - CHECKPOINT_TAG_FETCH]);
         return MSHM_OK;
-    case CHECKPOINT_TAG_PACK:
-    case CHECKPOINT_TAG_PACK + 1:
-        return pack_complete(core, &checkpoint->batches[tag - CHECKPOINT_TAG_PACK], (int)result);
-    default:
-        return write_complete(core, &checkpoint->batches[tag - CHECKPOINT_TAG_WRITE], result);
     }
+    if (tag < CHECKPOINT_TAG_WRITE)
+        return pack_complete(core, &checkpoint->batches[tag - CHECKPOINT_TAG_PACK], (int)result);
+    if (tag < CHECKPOINT_TAG_FILE)
+        return write_complete(core, &checkpoint->batches[tag - CHECKPOINT_TAG_WRITE], result);
+    if (tag == CHECKPOINT_TAG_FILE)
+        return file_complete(core, result);
+    checkpoint->working = false;
+    if (result != 0)
+        return MSHM_IO;
+    MACE_KILL_POINT("checkpoint:synced");
+    checkpoint->file_unsynced = false;
+    return MSHM_OK;
 }

@@ -21,12 +21,23 @@ enum checkpoint_stage {
     CHECKPOINT_REWRITE,
 };
 
+enum {
+    BATCH_PAGES = 256, /* looked at by one job */
+    BATCH_BYTES = 1024 * 1024,
+    BATCHES = 3, /* one is fetched, one is packed, and one is written */
+    BEHIND_BYTES =
+        512 * 1024,     /* written and not yet on their way to the disk that are worth a call */
+    SLICE_PAGES = 8192, /* gathered or published in one turn */
+    REMOVALS = 64,      /* files removed by one job */
+};
+
 /* Tags of completions, counted from CORE_TAG_CHECKPOINT. */
 enum {
-    CHECKPOINT_TAG_FILE,
-    CHECKPOINT_TAG_PACK, /* and one more for the second batch */
-    CHECKPOINT_TAG_WRITE = 4,
-    CHECKPOINT_TAG_SYNC = 6,
+    CHECKPOINT_TAG_FETCH, /* these three: and the batch's number */
+    CHECKPOINT_TAG_PACK = CHECKPOINT_TAG_FETCH + BATCHES,
+    CHECKPOINT_TAG_WRITE = CHECKPOINT_TAG_PACK + BATCHES,
+    CHECKPOINT_TAG_FILE = CHECKPOINT_TAG_WRITE + BATCHES,
+    CHECKPOINT_TAG_SYNC,
     CHECKPOINT_TAG_ENCODE,
     CHECKPOINT_TAG_EDIT,
     CHECKPOINT_TAG_REWRITE,
@@ -34,31 +45,34 @@ enum {
     CHECKPOINT_TAG_REMOVE,
 };
 
-enum {
-    BATCH_PAGES = 256, /* looked at by one job */
-    BATCH_BYTES = 1024 * 1024,
-    BATCHES = 2, /* one is packed while the other one is written */
-    BEHIND_BYTES =
-        512 * 1024,     /* written and not yet on their way to the disk that are worth a call */
-    SLICE_PAGES = 8192, /* gathered or published in one turn */
-    REMOVALS = 64,      /* files removed by one job */
+/* What packing reads is fetched before, so the disk works while a processor does.
+ *
+ *   FREE --job--> FETCHING --job ended--> FETCHED --job--> PACKING --job ended--> PACKED --append--> WRITING --.
+ *    ^                                       ^                                                                 |
+ *    '-------------- all of it ---------------+------------------- bytes were too few for all of it ------------' */
+enum batch_state {
+    BATCH_FREE,
+    BATCH_FETCHING,
+    BATCH_FETCHED,
+    BATCH_PACKING,
+    BATCH_PACKED,
+    BATCH_WRITING
 };
-
-/*   FREE --job started--> PACKING --job ended--> PACKED --append started--> WRITING --append ended--> FREE */
-enum batch_state { BATCH_FREE, BATCH_PACKING, BATCH_PACKED, BATCH_WRITING };
 
 struct batch {
     enum batch_state state;
     struct core *core;
-    uint8_t *bytes;  /* BATCH_BYTES, aligned as any disk wants it */
-    uint32_t size;   /* packed */
-    uint64_t offset; /* where they go in the data file */
+    struct data_gather gather; /* what was fetched */
+    uint8_t *bytes;            /* BATCH_BYTES, aligned as any disk wants it */
+    uint32_t size;             /* packed */
+    uint64_t offset;           /* where they go in the data file */
     uint32_t file_number;
     struct env_file *file;
     uint64_t behind, behind_size; /* of that file: written, and now to be sent to the disk */
     uint32_t first;               /* place of sources[0] among the sealed pages */
     uint32_t count;               /* sources */
-    uint32_t packed;              /* how many of them the job has done */
+    uint32_t done;                /* how many of them are packed and written */
+    uint32_t packed;              /* how many of those behind them the job has done */
     struct page_keep keep;
     struct page_source sources[BATCH_PAGES];
     bool freed[BATCH_PAGES];
@@ -88,9 +102,9 @@ struct checkpoint {
     mshm_pid lost_page;
 
     struct batch batches[BATCHES];
-    struct data_gather gather; /* the packing job's */
-    uint32_t next;             /* first sealed page that no batch has */
-    uint32_t count;            /* sealed pages */
+    uint32_t next;         /* first sealed page that no batch has */
+    uint32_t count;        /* sealed pages */
+    bool fetching;         /* one job that fetches at a time: the disk has its hands full with it */
     bool packing, writing; /* one job, one append at a time: places in the file follow each other */
     bool file_making;      /* a data file is being made */
     uint32_t file_number;  /* that one's number */
@@ -126,6 +140,8 @@ bool fill_ended(const struct checkpoint *checkpoint);
 int fill_complete(struct core *core, unsigned tag, int64_t result);
 
 /* --- checkpoint_records.c: on the job's thread --- */
+/* Will packing read a record of one of the batch's pages? Any thread. */
+bool records_wanted(const struct batch *batch);
 /* Reads what packing this batch will ask for: the newest records, side by side, then those that they name. What cannot be
  * read now is read again when its page is packed. */
 void records_fetch(struct batch *batch);
@@ -133,9 +149,9 @@ void records_fetch(struct batch *batch);
  * passes is given the chance to. */
 int read_twice(void *gather, data_location location, uint32_t offset, void *to, uint32_t size);
 /* The addresses below the newest record, as that record says them once it has been checked. */
-int older_read(struct core *core, const struct page_source *source, data_location *older);
+int older_read(struct batch *batch, const struct page_source *source, data_location *older);
 /* The whole chain of a page that is no more: all of it is garbage. What cannot be named stays counted as in use. */
-int freed_pack(struct core *core, const struct page_source *source, struct page_packed *result);
+int freed_pack(struct batch *batch, const struct page_source *source, struct page_packed *result);
 
 /* --- checkpoint_stray.c --- */
 /* The writes of the batch's pages that could not be read go into the table of strays, and wait for the next checkpoint: all of

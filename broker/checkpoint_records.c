@@ -14,17 +14,17 @@ read_twice(void *gather, data_location location, uint32_t offset, void *to, uint
 }
 
 int
-older_read(struct core *core, const struct page_source *source, data_location *older)
+older_read(struct batch *batch, const struct page_source *source, data_location *older)
 {
     const char *why;
     uint32_t size = data_location_size(source->location);
     void *record = aligned_alloc(DATA_UNIT, size);
     if (record == NULL)
         return MSHM_NO_MEMORY;
-    int status = read_twice(&core->checkpoint->gather, source->location, 0, record, size);
+    int status = read_twice(&batch->gather, source->location, 0, record, size);
     if (status == MSHM_OK)
-        status = page_record_check(record, size, source->location, core->manifest.database_id,
-                                   source->pid, &why);
+        status = page_record_check(record, size, source->location,
+                                   batch->core->manifest.database_id, source->pid, &why);
     if (status == MSHM_OK)
         page_record_older(record, older);
     free(record);
@@ -32,7 +32,7 @@ older_read(struct core *core, const struct page_source *source, data_location *o
 }
 
 int
-freed_pack(struct core *core, const struct page_source *source, struct page_packed *result)
+freed_pack(struct batch *batch, const struct page_source *source, struct page_packed *result)
 {
     unsigned count = data_location_older(source->location);
     *result = (struct page_packed){0};
@@ -41,7 +41,7 @@ freed_pack(struct core *core, const struct page_source *source, struct page_pack
     result->dead[result->dead_count++] = source->location;
     int status = MSHM_OK;
     if (count > 0 && source->older == NULL)
-        status = older_read(core, source, result->dead + 1);
+        status = older_read(batch, source, result->dead + 1);
     else if (count > 0)
         memcpy(result->dead + 1, source->older, count * sizeof(data_location));
     if (status == MSHM_OK)
@@ -61,14 +61,20 @@ reads_newest(const struct page_source *source, bool freed)
     return writes_blind || (source->older == NULL && data_location_older(source->location) > 0);
 }
 
+bool
+records_wanted(const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (reads_newest(&batch->sources[i], batch->freed[i]))
+            return true;
+    return false;
+}
+
 void
 records_fetch(struct batch *batch)
 {
-    struct core *core = batch->core;
-    struct data_gather *gather = &core->checkpoint->gather;
+    struct data_gather *gather = &batch->gather;
     data_location older[DATA_CHAIN_MAX];
-    gather_reset(gather);
-    gather_init(gather, core->data);
     for (uint32_t i = 0; i < batch->count; i++)
         if (reads_newest(&batch->sources[i], batch->freed[i]))
             gather_want(gather, batch->sources[i].location);
@@ -76,7 +82,7 @@ records_fetch(struct batch *batch)
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct page_source *source = &batch->sources[i];
         if (batch->freed[i] || !page_pack_reads_chain(source) ||
-            older_read(core, source, older) != MSHM_OK)
+            older_read(batch, source, older) != MSHM_OK)
             continue;
         for (unsigned j = 0; j < data_location_older(source->location); j++)
             gather_want(gather, older[j]);

@@ -31,7 +31,7 @@ batch_strays(struct core *core, const struct batch *batch)
     struct strays *strays = &core->checkpoint->strays;
     uint32_t pages = 0, writes = 0;
     uint64_t size = 0, bytes = 0;
-    for (uint32_t i = 0; i < batch->packed; i++) {
+    for (uint32_t i = batch->done; i < batch->done + batch->packed; i++) {
         const struct blind_entry *entry = batch->sources[i].blind;
         if (batch->statuses[i] == MSHM_OK)
             continue;
@@ -45,7 +45,7 @@ batch_strays(struct core *core, const struct batch *batch)
     int status = strays_reserve(strays, pages, size);
     if (status == MSHM_OK)
         status = pages_carry_reserve(core->pages, writes, bytes);
-    for (uint32_t i = 0; i < batch->packed && status == MSHM_OK; i++) {
+    for (uint32_t i = batch->done; i < batch->done + batch->packed && status == MSHM_OK; i++) {
         if (batch->statuses[i] == MSHM_OK)
             continue;
         strays_add(strays, batch->sources[i].pid, batch->sources[i].blind);

@@ -7,7 +7,7 @@
 
 struct host_job;
 
-enum { HOST_JOBS_THREADS = 4, HOST_JOBS_THREADS_LEAST = 2 };
+enum { HOST_JOBS_THREADS = 4, HOST_JOBS_THREADS_LEAST = 3 };
 
 struct host_jobs {
     pthread_t threads[HOST_JOBS_THREADS];
@@ -22,7 +22,8 @@ struct host_jobs {
 };
 
 /* Starts as many threads as there are processors, within HOST_JOBS_THREADS_LEAST and HOST_JOBS_THREADS: with one
- * processor a long job, which mostly waits for the disk, does not hold up a short one either. 0 or -errno. */
+ * processor a long job, which mostly waits for the disk, does not hold up a short one either: not even a checkpoint, which
+ * runs two at a time. 0 or -errno. */
 int host_jobs_open(struct host_jobs *jobs, unsigned cpus);
 /* As env.job_start. Loop thread. */
 void host_jobs_start(struct host_jobs *jobs, int (*job)(void *argument), void *argument,
