@@ -20,6 +20,11 @@ enum {
     RETRY_NS = 200 * 1000 * 1000, /* between two tries while the disk is full */
     DIRTY_SHARE = 4,              /* a checkpoint is due when this part of the cache is dirty */
     PRESSED_SHARE = 2,            /* commits wait when this part is dirty, sealed or kept */
+    ROOMY_SHARE =
+        4, /* while so much of the cache is free, nobody reads what could stand there, and */
+    ROOMY_EIGHTHS = 3, /* this is when one is due: it finds more writes for each page it writes; */
+    ROOMY_PRESSED_EIGHTHS = 6, /* and this is when commits wait, but */
+    FEW_FREE_SHARE = 8,        /* not with less than so much of it free */
     STRAYS_SHARE = 16, /* writes of pages that cannot be read may take this part of the cache, */
     STRAYS_MOST =
         8 << 20, /* and no more bytes than this: the manifest brings them with each edit */
@@ -76,12 +81,17 @@ checkpoint_close(struct core *core)
 
 /* --- when --- */
 
-static uint64_t
-dirty_bytes(const struct core *core)
+/* Writes to pages that are not in memory are the smaller part of what a checkpoint has to do for them: so it waits for
+ * more of them where they are in nobody's way. */
+static bool
+dirty_due(const struct core *core)
 {
     struct pages_figures figures;
     pages_figures(core->pages, &figures);
-    return figures.dirty_bytes;
+    uint64_t size = core->geometry.frames_size;
+    return figures.dirty_bytes > size / DIRTY_SHARE &&
+           (figures.dirty_bytes >= size / 8 * ROOMY_EIGHTHS ||
+            frames_available(core->frames) < size / ROOMY_SHARE);
 }
 
 bool
@@ -90,7 +100,9 @@ checkpoint_pressed(const struct core *core)
     struct pages_figures figures;
     pages_figures(core->pages, &figures);
     uint64_t bytes = figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes;
-    return bytes > core->geometry.frames_size / PRESSED_SHARE;
+    uint64_t size = core->geometry.frames_size;
+    return bytes > size / PRESSED_SHARE && (bytes >= size / 8 * ROOMY_PRESSED_EIGHTHS ||
+                                            frames_available(core->frames) < size / FEW_FREE_SHARE);
 }
 
 static uint64_t
@@ -129,8 +141,7 @@ checkpoint_due(struct core *core)
         return true;
     if (!checkpoint_dirty(core, false))
         return false;
-    return dirty_bytes(core) > core->geometry.frames_size / DIRTY_SHARE ||
-           blind_pages(pages_blind(core->pages)) > BLIND_PAGES ||
+    return dirty_due(core) || blind_pages(pages_blind(core->pages)) > BLIND_PAGES ||
            log_bytes(core) > core->options.checkpoint_log_bytes || interval_left(core) == 0;
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "checkpoint.h"
+#include "checkpoint_parts.h"
 #include "core.h"
 #include "core_parts.h"
 #include "mshm/protocol.h"
@@ -201,6 +201,44 @@ START_TEST(pages_that_become_dirty_without_a_commit_do_not_fill_the_cache_for_ev
 }
 END_TEST
 
+/* Writes scattered over all leaves; how much of the cache is dirty when a checkpoint begins. */
+static uint64_t
+dirty_at_seal(uint64_t keys)
+{
+    struct pages_figures figures = {0};
+    uint64_t sealed = core->checkpoint->sealed, most = 0;
+    for (uint64_t i = 0; core->checkpoint->sealed == sealed; i++) {
+        pages_figures(core->pages, &figures);
+        most = figures.dirty_bytes;
+        ck_assert_uint_lt(i, 100000);
+        ck_assert_int_eq(put(i * 7919 % keys, 100), MSHM_OK);
+    }
+    for (unsigned i = 0; i < 100000 && !checkpoint_idle(core->checkpoint); i++)
+        turn();
+    return most;
+}
+
+/* A checkpoint waits for more writes to each page where nobody has a use for the memory that they take, and only there. */
+START_TEST(writes_gather_where_the_cache_is_free)
+{
+    enum { KEYS = 40000 };
+    options.cache_size = UINT64_C(4) << 20;
+    ck_assert_int_eq(start(true), MSHM_OK);
+    uint64_t size = core->geometry.frames_size;
+    for (uint64_t i = 0; i < KEYS; i++)
+        ck_assert_int_eq(put(i, 300), MSHM_OK);
+    ck_assert_int_eq(checkpoint_run(core), MSHM_OK);
+    for (unsigned i = 0; i < 100 && frames_available(core->frames) < size / 8 * 7; i++) {
+        pages_evict(core->pages, size, core->now_ns + UINT64_C(1000000000));
+        idle(2);
+    }
+    ck_assert_uint_gt(dirty_at_seal(KEYS), size / 3);
+    for (uint64_t i = 0; i < KEYS; i += 3)
+        ck_assert_int_eq(get(i), MSHM_OK);
+    ck_assert_uint_lt(dirty_at_seal(KEYS), size / 7 * 2);
+}
+END_TEST
+
 /* A page in memory as a reader inside a bracket sees it. */
 struct sight {
     mshm_pid pid;
@@ -309,6 +347,7 @@ main(void)
     TCase *tests = tcase_create("checkpoint");
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, writes_gather_where_the_cache_is_free);
     tcase_add_test(tests, pages_that_become_dirty_without_a_commit_do_not_fill_the_cache_for_ever);
     tcase_add_loop_test(tests, frame_that_was_evicted_stays_as_it_was_until_the_bracket_is_over, 0,
                         2);
