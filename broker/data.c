@@ -354,6 +354,16 @@ data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t s
         env->file_ahead(env->context, opened, offset, size);
 }
 
+void
+data_past(const struct data *data, uint32_t number, uint64_t offset, uint32_t size)
+{
+    const struct env *env = data->env;
+    const struct data_file *file = file_find(data, number);
+    struct env_file *opened = file != NULL ? file_opened(file) : NULL;
+    if (opened != NULL && env->file_past != NULL)
+        env->file_past(env->context, opened, offset, size);
+}
+
 /* --- writing --- */
 
 static int

@@ -44,6 +44,8 @@ int data_read_range(const struct data *data, uint32_t number, uint64_t offset, v
                     uint32_t size);
 /* [any] These bytes will be read soon: a hint for the disk. */
 void data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t size);
+/* [any] They were read for the last time, most likely: a hint for the page cache. */
+void data_past(const struct data *data, uint32_t number, uint64_t offset, uint32_t size);
 
 /* --- writing: the checkpoint only --- */
 

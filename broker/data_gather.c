@@ -140,6 +140,7 @@ runs_read(struct data_gather *gather, uint32_t first)
     for (uint32_t i = first; i < gather->run_count; i++) {
         struct gather_run run = gather->runs[i];
         if (data_read_range(gather->data, run.file, run.offset, run.bytes, run.size) == MSHM_OK) {
+            data_past(gather->data, run.file, run.offset, run.size);
             gather->runs[kept++] = run;
             continue;
         }

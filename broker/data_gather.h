@@ -1,6 +1,7 @@
 /* data_gather.h - records that a job is about to read, fetched together: a checkpoint packs pages in the order of their
  * pids, and so did the one before it, so the newest records of neighbours stand near each other. One read then brings
- * many of them, where one each would be as many requests to the disk and as many system calls.
+ * many of them, where one each would be as many requests to the disk and as many system calls. What was read is about to be
+ * superseded, or was before: the page cache need not keep it, and has room for what was just written.
  *
  * One thread at a time; no errors of its own: what was not fetched is read by itself.
  */

@@ -48,9 +48,11 @@ struct env {
     int64_t (*file_read)(void *context, struct env_file *file, uint64_t offset, void *to,
                          size_t size);
     /* Hints, NULL in an environment that has no use for them: a read of this range comes soon, and many of them are
-     * under way at once; nothing changes this range for a while, so that it can go to the disk before the sync. */
+     * under way at once; nothing changes this range for a while, so that it can go to the disk before the sync; nobody
+     * reads it soon. */
     void (*file_ahead)(void *context, struct env_file *file, uint64_t offset, uint64_t size);
     void (*file_behind)(void *context, struct env_file *file, uint64_t offset, uint64_t size);
+    void (*file_past)(void *context, struct env_file *file, uint64_t offset, uint64_t size);
     int (*file_write)(void *context, struct env_file *file, uint64_t offset, const void *from,
                       size_t size);
     int (*file_sync)(void *context, struct env_file *file); /* fdatasync */

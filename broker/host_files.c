@@ -155,6 +155,14 @@ files_behind(void *context, struct env_file *file, uint64_t offset, uint64_t siz
     (void)sync_file_range(file->fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
 }
 
+static void
+files_past(void *context, struct env_file *file, uint64_t offset, uint64_t size)
+{
+    (void)context;
+    if (file->direct < 0)
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+}
+
 static int
 files_write(void *context, struct env_file *file, uint64_t offset, const void *from, size_t size)
 {
@@ -318,6 +326,7 @@ host_files_fill(struct env *env)
     env->file_read = files_read;
     env->file_ahead = files_ahead;
     env->file_behind = files_behind;
+    env->file_past = files_past;
     env->file_write = files_write;
     env->file_sync = files_sync;
     env->file_preallocate = files_preallocate;
