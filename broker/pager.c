@@ -303,6 +303,15 @@ frameless_move(struct pager *pager)
     return moved;
 }
 
+void
+pager_wait_tell(struct pager_wait *wait, int status)
+{
+    if (wait->status == MSHM_OK)
+        wait->status = status;
+    if (--wait->left == 0)
+        wait->done(wait->argument, wait);
+}
+
 /* Tells waiters. One that is told may wish for pages or forget others that wait. */
 static bool
 ended_move(struct pager *pager)
@@ -319,10 +328,7 @@ ended_move(struct pager *pager)
         struct pager_wait *wait = waiter->wait;
         entry->waiters = waiter->next;
         free(waiter);
-        if (wait->status == MSHM_OK)
-            wait->status = entry->status;
-        if (--wait->left == 0)
-            wait->done(wait->argument, wait);
+        pager_wait_tell(wait, entry->status);
     }
     return moved;
 }

@@ -20,6 +20,8 @@ struct pager_wait {
     void (*done)(void *argument, struct pager_wait *wait); /* when left becomes 0 */
     void *argument;
 };
+/* One of them has come, or cannot: its status. */
+void pager_wait_tell(struct pager_wait *wait, int status);
 
 /* The word of a leaf's history while the leaf is out; asked when it is laid out. */
 typedef AO_t pager_history(void *argument, mshm_pid pid);

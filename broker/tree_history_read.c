@@ -300,10 +300,7 @@ ended_move(struct tree *tree)
         struct pager_wait *wait = waiter->wait;
         entry->waiters = waiter->next;
         free(waiter);
-        if (wait->status == MSHM_OK)
-            wait->status = entry->status;
-        if (--wait->left == 0)
-            wait->done(wait->argument, wait);
+        pager_wait_tell(wait, entry->status);
     }
     return moved;
 }
