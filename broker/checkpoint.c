@@ -94,15 +94,37 @@ dirty_due(const struct core *core)
             frames_available(core->frames) < size / ROOMY_SHARE);
 }
 
+/* What may be dirty, sealed or kept before commits wait. */
+static uint64_t
+pressed_bytes(const struct core *core)
+{
+    uint64_t size = core->geometry.frames_size;
+    return frames_available(core->frames) < size / FEW_FREE_SHARE
+               ? size / PRESSED_SHARE
+               : size / 8 * ROOMY_PRESSED_EIGHTHS;
+}
+
 bool
 checkpoint_pressed(const struct core *core)
 {
     struct pages_figures figures;
     pages_figures(core->pages, &figures);
-    uint64_t bytes = figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes;
-    uint64_t size = core->geometry.frames_size;
-    return bytes > size / PRESSED_SHARE && (bytes >= size / 8 * ROOMY_PRESSED_EIGHTHS ||
-                                            frames_available(core->frames) < size / FEW_FREE_SHARE);
+    return figures.dirty_bytes + figures.sealed_bytes + figures.kept_bytes >= pressed_bytes(core);
+}
+
+bool
+checkpoint_outrun(const struct core *core)
+{
+    const struct checkpoint *checkpoint = core->checkpoint;
+    struct pages_figures figures;
+    if (checkpoint->stage != CHECKPOINT_FILL || checkpoint->stuck)
+        return false;
+    pages_figures(core->pages, &figures);
+    uint64_t taken = figures.sealed_bytes + figures.kept_bytes, most = pressed_bytes(core);
+    uint64_t room = most > taken ? most - taken : 0;
+    if (figures.dirty_bytes <= room / 2)
+        return false;
+    return (figures.dirty_bytes - room / 2) * checkpoint->count > room / 2 * checkpoint->packed;
 }
 
 static uint64_t
@@ -260,7 +282,7 @@ checkpoint_seal(struct core *core)
     checkpoint->cut = cut_now(core);
     checkpoint->count = pages_sealed_count(core->pages);
     checkpoint->next = checkpoint->gather_next = 0;
-    checkpoint->written = 0;
+    checkpoint->written = checkpoint->packed = 0;
     checkpoint->sealed++;
     checkpoint->begun_ns = core->now_ns;
     checkpoint->stage = CHECKPOINT_FILL;

@@ -47,5 +47,8 @@ int checkpoint_run(struct core *core);
 
 /* Dirty memory beyond which commits wait for the checkpoint. */
 bool checkpoint_pressed(const struct core *core);
+/* Commits fill what is left until then faster than the checkpoint under way gets on: those that wait now, a few milliseconds
+ * at a time, need not wait for all of it later (as the pacing of InnoDB's adaptive flushing). */
+bool checkpoint_outrun(const struct core *core);
 
 #endif

@@ -323,6 +323,7 @@ pack_complete(struct core *core, struct batch *batch, int status)
             records_lose(core, &batch->sources[i], result->lost);
         pages_packed(core->pages, batch->first + i, written ? result->location : 0);
     }
+    checkpoint->packed += batch->packed;
     batch->state = BATCH_PACKED;
     return MSHM_OK;
 }

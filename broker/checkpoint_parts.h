@@ -104,6 +104,7 @@ struct checkpoint {
     struct batch batches[BATCHES];
     uint32_t next;         /* first sealed page that no batch has */
     uint32_t count;        /* sealed pages */
+    uint32_t packed;       /* of those */
     bool fetching;         /* one job that fetches at a time: the disk has its hands full with it */
     bool packing, writing; /* one job, one append at a time: places in the file follow each other */
     bool file_making;      /* a data file is being made */

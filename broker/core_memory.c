@@ -112,8 +112,10 @@ core_slow(struct core *core)
     core->short_of_clean = false;
     core->history_held = false;
     core->slowed = core_history_waits(core);
-    if (!checkpoint_pressed(core))
+    if (!checkpoint_pressed(core)) {
+        core->slowed = core->slowed || checkpoint_outrun(core);
         return;
+    }
     core->short_of_clean = checkpoint_stuck(core->checkpoint);
     core->slowed = !core->short_of_clean;
     core->pressed = true;

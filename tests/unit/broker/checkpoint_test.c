@@ -218,6 +218,20 @@ dirty_at_seal(uint64_t keys)
     return most;
 }
 
+/* Everything is on disk, and but a few pages are nowhere else. */
+static void
+fill_and_evict(uint64_t keys)
+{
+    uint64_t size = core->geometry.frames_size;
+    for (uint64_t i = 0; i < keys; i++)
+        ck_assert_int_eq(put(i, 300), MSHM_OK);
+    ck_assert_int_eq(checkpoint_run(core), MSHM_OK);
+    for (unsigned i = 0; i < 100 && frames_available(core->frames) < size / 8 * 7; i++) {
+        pages_evict(core->pages, size, core->now_ns + UINT64_C(1000000000));
+        idle(2);
+    }
+}
+
 /* A checkpoint waits for more writes to each page where nobody has a use for the memory that they take, and only there. */
 START_TEST(writes_gather_where_the_cache_is_free)
 {
@@ -225,17 +239,39 @@ START_TEST(writes_gather_where_the_cache_is_free)
     options.cache_size = UINT64_C(4) << 20;
     ck_assert_int_eq(start(true), MSHM_OK);
     uint64_t size = core->geometry.frames_size;
-    for (uint64_t i = 0; i < KEYS; i++)
-        ck_assert_int_eq(put(i, 300), MSHM_OK);
-    ck_assert_int_eq(checkpoint_run(core), MSHM_OK);
-    for (unsigned i = 0; i < 100 && frames_available(core->frames) < size / 8 * 7; i++) {
-        pages_evict(core->pages, size, core->now_ns + UINT64_C(1000000000));
-        idle(2);
-    }
+    fill_and_evict(KEYS);
     ck_assert_uint_gt(dirty_at_seal(KEYS), size / 3);
     for (uint64_t i = 0; i < KEYS; i += 3)
         ck_assert_int_eq(get(i), MSHM_OK);
     ck_assert_uint_lt(dirty_at_seal(KEYS), size / 7 * 2);
+}
+END_TEST
+
+/* While a checkpoint takes long, commits wait a little now and then, and none waits for all that is left of it. */
+START_TEST(commits_keep_pace_with_a_slow_checkpoint)
+{
+    enum { KEYS = 40000 };
+    const uint64_t job_ns = 100 * 1000 * 1000;
+    uint64_t longest = 0, checkpoint_ns = 0;
+    options.cache_size = UINT64_C(4) << 20;
+    options.segment_size = UINT64_C(16) << 20; /* no commit waits for the log */
+    ck_assert_int_eq(start(true), MSHM_OK);
+    fill_and_evict(KEYS);
+    sim_env_set_job_ns(sim, job_ns);
+    uint64_t done = core->checkpoint->done, begin_ns = 0;
+    for (uint64_t i = 0; core->checkpoint->done < done + 3; i++) {
+        uint64_t before_ns = sim_env_now(sim), before = core->checkpoint->done;
+        ck_assert_int_eq(put(i * 7919 % KEYS, 100), MSHM_OK);
+        uint64_t now_ns = sim_env_now(sim);
+        if (now_ns - before_ns > longest)
+            longest = now_ns - before_ns;
+        if (core->checkpoint->done != before)
+            checkpoint_ns = now_ns - begin_ns;
+        if (checkpoint_idle(core->checkpoint))
+            begin_ns = now_ns;
+    }
+    ck_assert_uint_gt(checkpoint_ns, 8 * job_ns);
+    ck_assert_uint_lt(longest, 3 * job_ns);
 }
 END_TEST
 
@@ -348,6 +384,7 @@ main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, writes_gather_where_the_cache_is_free);
+    tcase_add_test(tests, commits_keep_pace_with_a_slow_checkpoint);
     tcase_add_test(tests, pages_that_become_dirty_without_a_commit_do_not_fill_the_cache_for_ever);
     tcase_add_loop_test(tests, frame_that_was_evicted_stays_as_it_was_until_the_bracket_is_over, 0,
                         2);
