@@ -108,21 +108,15 @@ spill_page_new(struct spill *spill, const struct spill_page *page, uint32_t at)
     return number;
 }
 
-struct closing {
-    const struct env *env;
-    struct env_file *file;
-};
-
 static int
 close_job(void *argument)
 {
-    struct closing *closing = argument;
-    closing->env->file_close(closing->env->context, closing->file);
-    free(closing);
+    const struct spill *spill = argument;
+    spill->env->file_close(spill->env->context, spill->closing);
     return 0;
 }
 
-/* Nothing is in it any more. Closing a large file takes its time, so a job does it. */
+/* Nothing is in it any more. Closing a large file takes its time, so a job does it, unless one is still at the last one. */
 static void
 file_give_back(struct spill *spill)
 {
@@ -134,11 +128,9 @@ file_give_back(struct spill *spill)
     spill->end = 1;
     if (spill->file == NULL)
         return;
-    struct closing *closing = malloc(sizeof(*closing));
-    if (closing != NULL) {
-        *closing = (struct closing){env, spill->file};
-        spill->closing++;
-        env->job_start(env->context, close_job, closing, spill->options.tag_base + SPILL_TAG_CLOSE);
+    if (spill->closing == NULL) {
+        spill->closing = spill->file;
+        env->job_start(env->context, close_job, spill, spill->options.tag_base + SPILL_TAG_CLOSE);
     } else {
         env->file_close(env->context, spill->file);
     }
@@ -191,7 +183,7 @@ spill_link(struct spill *spill, uint32_t number, AO_t next)
 bool
 spill_idle(const struct spill *spill)
 {
-    return !spill->batch.sending && spill->reading_count == 0 && spill->closing == 0;
+    return !spill->batch.sending && spill->reading_count == 0 && spill->closing == NULL;
 }
 
 uint32_t

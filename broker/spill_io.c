@@ -284,7 +284,7 @@ spill_complete(struct spill *spill, const struct env_completion *completion)
     if (tag == SPILL_TAG_WRITE)
         batch_end(spill, completion->result);
     else if (tag == SPILL_TAG_CLOSE)
-        spill->closing--;
+        spill->closing = NULL;
     else
         reading_end(spill, &spill->readings[tag - SPILL_TAG_READ], completion->result);
 }

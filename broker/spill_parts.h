@@ -60,10 +60,10 @@ struct spill {
     struct spill_batch batch;
     struct spill_reading readings[SPILL_READS];
     uint32_t reading_count;
-    uint32_t closing;   /* files that are being given back */
-    uint64_t paused_ns; /* nothing is written until then */
-    bool full;          /* the last page found no room, and none was given back since */
-    bool failing;       /* the last write failed */
+    struct env_file *closing; /* what a job gives back; NULL: nothing */
+    uint64_t paused_ns;       /* nothing is written until then */
+    bool full;                /* the last page found no room, and none was given back since */
+    bool failing;             /* the last write failed */
 };
 
 /* Tags of completions, counted from tag_base. */
