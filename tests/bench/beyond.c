@@ -220,6 +220,9 @@ option_parse(int key, char *text, struct argp_state *state)
     case 'x':
         bench->setup.direct = true;
         return 0;
+    case 'p':
+        bench->setup.page_size = (uint32_t)strtoul(text, NULL, 10);
+        return 0;
     case 'k':
         options->keep = true;
         return 0;
@@ -251,6 +254,7 @@ static const struct argp_option option_table[] = {
     {"threads", 't', "N", 0, "of the figures with several threads (default 4)", 0},
     {"directory", 'd', "DIR", 0, "where the databases are made (default: a new one in /tmp)", 0},
     {"direct", 'x', NULL, 0, "RocksDB reads and flushes past the page cache", 0},
+    {"page-size", 'p', "BYTES", 0, "size of Mace's leaves (default: 8192)", 0},
     {"no-limit", 'n', NULL, 0, "without a memory control group", 0},
     {"keep", 'k', NULL, 0, "leave the last databases where they are", 0},
     {"reuse", 'r', NULL, 0, "load nothing: the databases were kept by a run with the same sizes",

@@ -12,10 +12,11 @@
 struct engine_handle;
 
 struct engine_setup {
-    bool sync;       /* every commit durable; else it survives the death of its process only */
-    uint64_t memory; /* bytes that caches and write buffers may take; 0: plenty */
-    uint64_t map;    /* bytes of address space where a database is mapped; 0: 8 GiB */
-    bool direct;     /* reads and flushes past the kernel's page cache, where the engine can */
+    bool sync;          /* every commit durable; else it survives the death of its process only */
+    uint64_t memory;    /* bytes that caches and write buffers may take; 0: plenty */
+    uint64_t map;       /* bytes of address space where a database is mapped; 0: 8 GiB */
+    bool direct;        /* reads and flushes past the kernel's page cache, where the engine can */
+    uint32_t page_size; /* bytes of a leaf, where the engine lets its user choose; 0: its default */
 };
 
 struct engine {

@@ -20,6 +20,18 @@ struct engine_handle {
     mace_txn *ranger;
 };
 
+static int
+bucket_open(struct engine_handle *handle, uint32_t page_size)
+{
+    mace_bucket_options options;
+    if (page_size == 0)
+        return mace_bucket_open(handle->db, "default", &handle->bucket);
+    mace_bucket_options_init(&options);
+    options.page_size = page_size;
+    int status = mace_bucket_create(handle->db, "bench", &options, &handle->bucket);
+    return status == MACE_EXISTS ? mace_bucket_open(handle->db, "bench", &handle->bucket) : status;
+}
+
 static struct engine_handle *
 handle_open(const char *path, const struct engine_setup *setup)
 {
@@ -32,7 +44,7 @@ handle_open(const char *path, const struct engine_setup *setup)
     handle->level = options.durability;
     int status = mace_open(path, &options, &handle->db);
     if (status == MACE_OK)
-        status = mace_bucket_open(handle->db, "default", &handle->bucket);
+        status = bucket_open(handle, setup->page_size);
     if (status != MACE_OK) {
         fprintf(stderr, "%s: %s\n", path, mace_strerror(status));
         free(handle);

@@ -351,7 +351,8 @@ enum {
 };
 
 /* Properties of a bucket; 0 means the default (in mace_bucket_alter: unchanged). page_size is a power of two from 4096 to
- * 65536. */
+ * 65536, 8192 by default. Where the data is much larger than the cache, 4096 keeps twice as many hot places in it: a third
+ * more gets. Where all of it fits, 8192 is faster. */
 typedef struct mace_bucket_options {
     size_t size;             /* sizeof(mace_bucket_options); set by mace_bucket_options_init */
     uint32_t page_size;      /* bytes: target size of a leaf, see above; fixed at creation */
