@@ -25,6 +25,7 @@ enum {
     ROOMY_EIGHTHS = 3, /* this is when one is due: it finds more writes for each page it writes; */
     ROOMY_PRESSED_EIGHTHS = 6, /* and this is when commits wait, but */
     FEW_FREE_SHARE = 8,        /* not with less than so much of it free */
+    SYNC_SHARE = 8, /* of the room for commits beside a checkpoint is for the time of its syncs */
     STRAYS_SHARE = 16, /* writes of pages that cannot be read may take this part of the cache, */
     STRAYS_MOST =
         8 << 20, /* and no more bytes than this: the manifest brings them with each edit */
@@ -122,6 +123,7 @@ checkpoint_outrun(const struct core *core)
     pages_figures(core->pages, &figures);
     uint64_t taken = figures.sealed_bytes + figures.kept_bytes, most = pressed_bytes(core);
     uint64_t room = most > taken ? most - taken : 0;
+    room -= room / SYNC_SHARE;
     if (figures.dirty_bytes <= room / 2)
         return false;
     return (figures.dirty_bytes - room / 2) * checkpoint->count > room / 2 * checkpoint->packed;
