@@ -230,8 +230,10 @@ load_conflict(mace *db, mace_bucket *bucket, struct load_board *board, unsigned 
         return status;
     }
     status = mace_commit(first);
-    load_note(board, slot, n, status);
     int second_status = mace_commit(second);
+    /* The first one is not in the second one's way when it was not applied. */
+    int decided = status == MACE_OK || status == MACE_UNKNOWN_OUTCOME;
+    load_note(board, slot, n, decided ? status : second_status);
     if (status == MACE_OK)
         require(second_status == MACE_CONFLICT || second_status == MACE_BROKER_LOST ||
                     second_status == MACE_UNKNOWN_OUTCOME,
