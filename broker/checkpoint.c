@@ -123,10 +123,10 @@ checkpoint_outrun(const struct core *core)
     pages_figures(core->pages, &figures);
     uint64_t taken = figures.sealed_bytes + figures.kept_bytes, most = pressed_bytes(core);
     uint64_t room = most > taken ? most - taken : 0;
-    room -= room / SYNC_SHARE;
-    if (figures.dirty_bytes <= room / 2)
-        return false;
-    return (figures.dirty_bytes - room / 2) * checkpoint->count > room / 2 * checkpoint->packed;
+    /* In units, so that no product overflows. */
+    uint64_t half = (room - room / SYNC_SHARE) / 2 / MSHM_UNIT;
+    uint64_t dirty = figures.dirty_bytes / MSHM_UNIT;
+    return dirty > half && (dirty - half) * checkpoint->count > half * checkpoint->packed;
 }
 
 static uint64_t

@@ -344,24 +344,27 @@ data_read(void *argument, data_location location, uint32_t offset, void *to, uin
                            data_location_offset(location) + offset, to, size);
 }
 
+typedef void file_hint(void *context, struct env_file *file, uint64_t offset, uint64_t size);
+
+static void
+hint_give(const struct data *data, file_hint *hint, uint32_t number, uint64_t offset, uint32_t size)
+{
+    const struct data_file *file = file_find(data, number);
+    struct env_file *opened = file != NULL ? file_opened(file) : NULL;
+    if (opened != NULL && hint != NULL)
+        hint(data->env->context, opened, offset, size);
+}
+
 void
 data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t size)
 {
-    const struct env *env = data->env;
-    const struct data_file *file = file_find(data, number);
-    struct env_file *opened = file != NULL ? file_opened(file) : NULL;
-    if (opened != NULL && env->file_ahead != NULL)
-        env->file_ahead(env->context, opened, offset, size);
+    hint_give(data, data->env->file_ahead, number, offset, size);
 }
 
 void
 data_past(const struct data *data, uint32_t number, uint64_t offset, uint32_t size)
 {
-    const struct env *env = data->env;
-    const struct data_file *file = file_find(data, number);
-    struct env_file *opened = file != NULL ? file_opened(file) : NULL;
-    if (opened != NULL && env->file_past != NULL)
-        env->file_past(env->context, opened, offset, size);
+    hint_give(data, data->env->file_past, number, offset, size);
 }
 
 /* --- writing --- */
