@@ -129,6 +129,7 @@ static void
 batch_gather(struct core *core, struct batch *batch)
 {
     struct checkpoint *checkpoint = core->checkpoint;
+    struct env_file *file;
     batch->core = core;
     batch->keep = checkpoint->keep;
     batch->first = checkpoint->next;
@@ -139,6 +140,9 @@ batch_gather(struct core *core, struct batch *batch)
         pages_source(core->pages, checkpoint->next++, source, &batch->freed[batch->count]);
         if (!batch->freed[batch->count])
             source->compression = compression_of(core, source);
+        if (source->location !=
+            0) /* a file that only the job opened would be opened for each read */
+            (void)data_open(core->data, source->location, &file, NULL);
         batch->count++;
     }
 }
@@ -314,8 +318,7 @@ pack_complete(struct core *core, struct batch *batch, int status)
         bool written = batch->statuses[i] == MSHM_OK && !batch->freed[i] && result->size > 0;
         if (written) {
             data_live(core->data, result->location);
-            pages_chain_remember(core->pages, batch->sources[i].pid, result->location,
-                                 result->older);
+            pages_remember(core->pages, batch->sources[i].pid, &result->known);
         }
         for (uint32_t j = 0; j < result->dead_count && batch->statuses[i] == MSHM_OK; j++)
             data_dead(core->data, result->dead[j]);

@@ -51,23 +51,40 @@ freed_pack(struct batch *batch, const struct page_source *source, struct page_pa
     return page_is_lost(status) ? MSHM_OK : status;
 }
 
-/* Whether packing this page begins with its newest record. */
-static bool
-reads_newest(const struct page_source *source, bool freed)
+/* What packing this page begins with. */
+static enum page_reads
+reads_first(const struct page_source *source, bool freed)
 {
     if (source->location == 0)
-        return false;
-    bool writes_blind = source->frame == NULL && !freed;
-    return writes_blind || (source->older == NULL && data_location_older(source->location) > 0);
+        return PAGE_READS_NOTHING;
+    if (source->frame == NULL && !freed)
+        return page_pack_reads(source);
+    return source->older == NULL && data_location_older(source->location) > 0 ? PAGE_READS_NEWEST
+                                                                              : PAGE_READS_NOTHING;
 }
 
 bool
 records_wanted(const struct batch *batch)
 {
     for (uint32_t i = 0; i < batch->count; i++)
-        if (reads_newest(&batch->sources[i], batch->freed[i]))
+        if (reads_first(&batch->sources[i], batch->freed[i]) != PAGE_READS_NOTHING)
             return true;
     return false;
+}
+
+/* The first of its bytes, as if that were the record. */
+static data_location
+head_of(data_location location)
+{
+    return data_location_make(data_location_file(location), data_location_chain(location),
+                              data_location_offset(location), PAGE_HEAD);
+}
+
+static void
+older_want(struct batch *batch, const struct page_source *source, const data_location *older)
+{
+    for (unsigned i = 0; i < data_location_older(source->location); i++)
+        gather_want(&batch->gather, older[i]);
 }
 
 void
@@ -75,17 +92,22 @@ records_fetch(struct batch *batch)
 {
     struct data_gather *gather = &batch->gather;
     data_location older[DATA_CHAIN_MAX];
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (reads_newest(&batch->sources[i], batch->freed[i]))
-            gather_want(gather, batch->sources[i].location);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct page_source *source = &batch->sources[i];
+        enum page_reads reads = reads_first(source, batch->freed[i]);
+        if (reads == PAGE_READS_HEAD)
+            gather_want(gather, head_of(source->location));
+        else if (reads != PAGE_READS_NOTHING)
+            gather_want(gather, source->location);
+        if (reads == PAGE_READS_CHAIN && source->known.location != 0)
+            older_want(batch, source, source->known.older);
+    }
     gather_fetch(gather);
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct page_source *source = &batch->sources[i];
-        if (batch->freed[i] || !page_pack_reads_chain(source) ||
-            older_read(batch, source, older) != MSHM_OK)
-            continue;
-        for (unsigned j = 0; j < data_location_older(source->location); j++)
-            gather_want(gather, older[j]);
+        if (reads_first(source, batch->freed[i]) == PAGE_READS_CHAIN &&
+            source->known.location == 0 && older_read(batch, source, older) == MSHM_OK)
+            older_want(batch, source, older);
     }
     gather_fetch(gather);
 }

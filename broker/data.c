@@ -1,54 +1,14 @@
-#include "data.h"
-
+/* data.c - the table of data files: which there are, what is live in them, which one is written. */
 #include <assert.h>
-#include <atomic_ops.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "crc.h"
+#include "data_parts.h"
 #include "env_status.h"
 #include "kill_point.h"
-
-/* Jobs look files up by number while the loop adds and removes others: so the way from a number to its file is a table
- * of two levels that never moves, and its words are shared.
- *
- *   data.groups[number >> 10] -> group.files[number & 1023] -> data_file.open -> the environment's file
- *
- *  word          written by                  read by          order
- *  groups[i]     loop, once                  loop, jobs       store release, load acquire: the group is zero before
- *  group.files   loop: add, begin, remove    loop, jobs       store release, load acquire: the file is filled before
- *  open          loop: open, begin           loop, jobs       store release, load acquire: the file was opened before
- *
- * A file is freed by data_remove, when no job leads to it any more. Nothing outlives the process. */
-enum {
-    GROUP_BITS = 10,
-    GROUP_SIZE = 1 << GROUP_BITS,
-    GROUPS = (DATA_MAX_FILE + 1) / GROUP_SIZE,
-};
-static_assert(GROUPS * GROUP_SIZE == DATA_MAX_FILE + 1, "the table has whole groups");
-
-struct data_file {
-    uint32_t number;
-    uint64_t total, live; /* bytes; the loop's */
-    AO_t open;            /* struct env_file *; 0: not opened yet */
-};
-
-struct data_group {
-    AO_t files[GROUP_SIZE]; /* struct data_file *, or 0 */
-};
-
-struct data {
-    const struct env *env;
-    struct data_options options;
-    struct data_file **files; /* by number; the loop's */
-    uint32_t count, capacity;
-    struct data_file *writing; /* NULL: none */
-    uint32_t next;       /* number of the next file; above DATA_MAX_FILE: look for a free one */
-    AO_t groups[GROUPS]; /* struct data_group *, or 0 */
-};
 
 /* --- names --- */
 
@@ -81,9 +41,8 @@ data_name_parse(const char *entry, uint32_t *number)
 
 /* --- the table --- */
 
-/* [any] */
-static struct data_file *
-file_find(const struct data *data, uint32_t number)
+struct data_file *
+data_file_find(const struct data *data, uint32_t number)
 {
     if (number > DATA_MAX_FILE)
         return NULL;
@@ -181,16 +140,10 @@ data_create(struct data **data, const struct data_options *options, const struct
     return MSHM_OK;
 }
 
-static struct env_file *
-file_opened(const struct data_file *file)
-{
-    return (struct env_file *)AO_load_acquire(&file->open);
-}
-
 static void
 file_close(struct data *data, struct data_file *file)
 {
-    struct env_file *opened = file_opened(file);
+    struct env_file *opened = data_file_opened(file);
     if (opened != NULL)
         data->env->file_close(data->env->context, opened);
     free(file);
@@ -212,159 +165,12 @@ data_destroy(struct data *data)
 int
 data_add(struct data *data, uint32_t number, uint64_t total, uint64_t live)
 {
-    if (number == 0 || number > DATA_MAX_FILE || file_find(data, number) != NULL)
+    if (number == 0 || number > DATA_MAX_FILE || data_file_find(data, number) != NULL)
         return MSHM_CORRUPT;
     if (total < DATA_RECORDS_AT || total > DATA_MAX_FILE_SIZE || total % DATA_UNIT != 0 ||
         live > total - DATA_RECORDS_AT)
         return MSHM_CORRUPT;
     return file_insert(data, &(struct data_file){.number = number, .total = total, .live = live});
-}
-
-/* --- reading --- */
-
-static int
-refuse(const char **why, int status, const char *what)
-{
-    if (why != NULL)
-        *why = what;
-    return status;
-}
-
-static uint32_t
-header_crc(const struct data_file_header *header)
-{
-    struct data_file_header copy = *header;
-    copy.crc = 0;
-    return crc_extend(0, &copy, sizeof copy);
-}
-
-static int
-header_check(const struct data *data, uint32_t number, const struct data_file_header *header,
-             const char **why)
-{
-    if (header->magic != DATA_FILE_MAGIC || header->crc != header_crc(header))
-        return refuse(why, MSHM_CORRUPT, "the data file's head is damaged");
-    if (header->version != DATA_VERSION)
-        return refuse(why, MSHM_VERSION, "the data file was written by another version");
-    if (memcmp(header->database_id, data->options.database_id, sizeof header->database_id) != 0)
-        return refuse(why, MSHM_CORRUPT, "the data file belongs to another database");
-    if (header->number != number)
-        return refuse(why, MSHM_CORRUPT, "it is another data file");
-    return MSHM_OK;
-}
-
-static int
-file_status(int64_t result, const char **why)
-{
-    if (result == -ENOENT)
-        return refuse(why, MSHM_CORRUPT, "the data file is missing");
-    return refuse(why, env_status(result), strerror((int)-result));
-}
-
-static int
-file_open(struct data *data, struct data_file *file, const char **why)
-{
-    const struct env *env = data->env;
-    struct data_file_header header;
-    struct env_file *opened;
-    char name[DATA_NAME_SIZE];
-    data_name(name, file->number);
-    int64_t result = env->file_open(env->context, name, ENV_OPEN_EXISTING, &opened);
-    if (result != 0)
-        return file_status(result, why);
-    result = env->file_read(env->context, opened, 0, &header, sizeof header);
-    int status = result < 0 ? file_status(result, why)
-                 : result < (int)sizeof header
-                     ? refuse(why, MSHM_CORRUPT, "the data file has no head")
-                     : header_check(data, file->number, &header, why);
-    if (status != MSHM_OK) {
-        env->file_close(env->context, opened);
-        return status;
-    }
-    AO_store_release(&file->open, (AO_t)opened);
-    return MSHM_OK;
-}
-
-int
-data_open(struct data *data, data_location location, struct env_file **file, const char **why)
-{
-    struct data_file *found = file_find(data, data_location_file(location));
-    uint64_t offset = data_location_offset(location), size = data_location_size(location);
-    if (found == NULL)
-        return refuse(why, MSHM_CORRUPT, "an address in a data file that does not count");
-    if (size == 0 || offset < DATA_RECORDS_AT || offset + size > found->total)
-        return refuse(why, MSHM_CORRUPT, "an address outside of its data file");
-    if (file_opened(found) == NULL) {
-        int status = file_open(data, found, why);
-        if (status != MSHM_OK)
-            return status;
-    }
-    *file = file_opened(found);
-    return MSHM_OK;
-}
-
-/* Any thread: a name of its own. */
-static int64_t
-read_by_name(const struct env *env, uint32_t number, uint64_t offset, void *to, uint32_t size)
-{
-    struct env_file *file;
-    char name[DATA_NAME_SIZE];
-    data_name(name, number);
-    int64_t result = env->file_open(env->context, name, ENV_OPEN_EXISTING, &file);
-    if (result != 0)
-        return result;
-    result = env->file_read(env->context, file, offset, to, size);
-    env->file_close(env->context, file);
-    return result;
-}
-
-int
-data_read_range(const struct data *data, uint32_t number, uint64_t offset, void *to, uint32_t size)
-{
-    const struct env *env = data->env;
-    const struct data_file *file = file_find(data, number);
-    if (file == NULL)
-        return MSHM_CORRUPT;
-    struct env_file *opened = file_opened(file);
-    int64_t result = opened != NULL ? env->file_read(env->context, opened, offset, to, size)
-                                    : read_by_name(env, number, offset, to, size);
-    if (result < 0)
-        return file_status(result, NULL);
-    return result == size ? MSHM_OK : MSHM_CORRUPT;
-}
-
-int
-data_read(void *argument, data_location location, uint32_t offset, void *to, uint32_t size)
-{
-    const struct data *data = argument;
-    uint32_t length = data_location_size(location);
-    if (offset > length || size > length - offset)
-        return MSHM_CORRUPT;
-    return data_read_range(data, data_location_file(location),
-                           data_location_offset(location) + offset, to, size);
-}
-
-typedef void file_hint(void *context, struct env_file *file, uint64_t offset, uint64_t size);
-
-static void
-hint_give(const struct data *data, file_hint *hint, uint32_t number, uint64_t offset, uint32_t size)
-{
-    const struct data_file *file = file_find(data, number);
-    struct env_file *opened = file != NULL ? file_opened(file) : NULL;
-    if (opened != NULL && hint != NULL)
-        hint(data->env->context, opened, offset, size);
-}
-
-void
-data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t size)
-{
-    hint_give(data, data->env->file_ahead, number, offset, size);
-}
-
-void
-data_past(const struct data *data, uint32_t number, uint64_t offset, uint32_t size)
-{
-    hint_give(data, data->env->file_past, number, offset, size);
 }
 
 /* --- writing --- */
@@ -394,7 +200,7 @@ head_write(const struct env *env, struct env_file *file, const uint8_t database_
     struct data_file_header header = {
         .magic = DATA_FILE_MAGIC, .version = DATA_VERSION, .number = number};
     memcpy(header.database_id, database_id, sizeof header.database_id);
-    header.crc = header_crc(&header);
+    header.crc = data_header_crc(&header);
     memcpy(head, &header, sizeof header);
     int result = env->file_write(env->context, file, 0, head, sizeof head);
     return result == 0 ? env->file_sync(env->context, file) : result;
@@ -429,7 +235,7 @@ data_next_number(const struct data *data)
     if (data->next <= DATA_MAX_FILE)
         return data->next;
     for (uint32_t number = 1; number <= DATA_MAX_FILE; number++)
-        if (file_find(data, number) == NULL)
+        if (data_file_find(data, number) == NULL)
             return number;
     return 0;
 }
@@ -441,19 +247,19 @@ data_begin(struct data *data, uint32_t number)
     struct env_file *opened;
     char name[DATA_NAME_SIZE];
     assert(number != 0 && number <= DATA_MAX_FILE);
-    if (file_find(data, number) != NULL)
+    if (data_file_find(data, number) != NULL)
         return MSHM_EXISTS;
     data_name(name, number);
     int result = env->file_open(env->context, name, ENV_OPEN_WRITE, &opened);
     if (result != 0)
-        return file_status(result, NULL);
+        return data_file_status(result, NULL);
     struct data_file file = {.number = number, .total = DATA_RECORDS_AT, .open = (AO_t)opened};
     int status = file_insert(data, &file);
     if (status != MSHM_OK) {
         env->file_close(env->context, opened);
         return status;
     }
-    data->writing = file_find(data, number);
+    data->writing = data_file_find(data, number);
     return MSHM_OK;
 }
 
@@ -468,7 +274,7 @@ data_writing(const struct data *data, uint32_t size, uint64_t *offset, struct en
         writing->total > DATA_RECORDS_AT)
         return 0;
     *offset = writing->total;
-    *file = file_opened(writing);
+    *file = data_file_opened(writing);
     return writing->number;
 }
 
@@ -485,7 +291,7 @@ data_advance(struct data *data, uint32_t size)
 void
 data_live(struct data *data, data_location location)
 {
-    struct data_file *file = file_find(data, data_location_file(location));
+    struct data_file *file = data_file_find(data, data_location_file(location));
     if (file != NULL)
         file->live += data_location_size(location);
 }
@@ -494,7 +300,7 @@ data_live(struct data *data, data_location location)
 void
 data_dead(struct data *data, data_location location)
 {
-    struct data_file *file = file_find(data, data_location_file(location));
+    struct data_file *file = data_file_find(data, data_location_file(location));
     if (file == NULL)
         return;
     uint64_t size = data_location_size(location);
@@ -520,7 +326,7 @@ data_describe(const struct data *data, uint32_t index, struct data_figures *figu
 void
 data_forget(struct data *data, uint32_t number)
 {
-    struct data_file *file = file_find(data, number);
+    struct data_file *file = data_file_find(data, number);
     if (file == NULL)
         return;
     uint32_t place = list_place(data, number);
@@ -546,7 +352,7 @@ data_file_remove(const struct env *env, uint32_t number)
 void
 data_remove(struct data *data, uint32_t number)
 {
-    if (file_find(data, number) == NULL)
+    if (data_file_find(data, number) == NULL)
         return;
     data_forget(data, number);
     (void)data_file_remove(data->env, number); /* a leftover is never read */
@@ -565,7 +371,7 @@ is_leftover(const struct data *data, const char *entry)
 {
     uint32_t number;
     if (data_name_parse(entry, &number))
-        return file_find(data, number) == NULL;
+        return data_file_find(data, number) == NULL;
     size_t length = strlen(entry);
     return length > 4 && strcmp(entry + length - 4, ".tmp") == 0 &&
            length < DATA_NAME_SIZE - strlen("data/");

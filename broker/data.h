@@ -39,13 +39,18 @@ int data_open(struct data *data, data_location location, struct env_file **file,
  * Never changes the table. MSHM_OK, MSHM_CORRUPT (beyond the record; the file is missing or ends before it), MSHM_IO,
  * MSHM_LIMIT, MSHM_NO_MEMORY. */
 int data_read(void *data, data_location location, uint32_t offset, void *to, uint32_t size);
-/* [any] The same for bytes of a file that may hold several records, or parts of some. */
-int data_read_range(const struct data *data, uint32_t number, uint64_t offset, void *to,
-                    uint32_t size);
-/* [any] These bytes will be read soon: a hint for the disk. */
-void data_ahead(const struct data *data, uint32_t number, uint64_t offset, uint32_t size);
-/* [any] They were read for the last time, most likely: a hint for the page cache. */
-void data_past(const struct data *data, uint32_t number, uint64_t offset, uint32_t size);
+/* Bytes of a file that may hold several records, or parts of some. */
+struct data_range {
+    uint32_t number; /* of the file */
+    uint32_t size;
+    uint64_t offset;
+    uint8_t *bytes;
+    int status; /* as that of data_read */
+};
+/* [any] Reads all of them, side by side where the environment can. At most one caller at a time. Ranges begin at multiples of
+ * data_read_unit(), and there is room for as much as a multiple takes; more than `size` may be written there. */
+void data_read_many(const struct data *data, struct data_range *ranges, uint32_t count);
+uint32_t data_read_unit(const struct data *data);
 
 /* --- writing: the checkpoint only --- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mshm/base.h"
 #include "mshm/status.h"
 
 void
@@ -50,19 +51,19 @@ locations_order(const void *one, const void *other)
 static int
 runs_order(const void *one, const void *other)
 {
-    const struct gather_run *a = one, *b = other;
-    return places_order(a->file, a->offset, b->file, b->offset);
+    const struct data_range *a = one, *b = other;
+    return places_order(a->number, a->offset, b->number, b->offset);
 }
 
 /* The last run that does not begin behind the place; NULL: none. */
-static const struct gather_run *
+static const struct data_range *
 run_find(const struct data_gather *gather, uint32_t count, uint32_t file, uint64_t offset)
 {
     uint32_t low = 0, high = count;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        const struct gather_run *run = &gather->runs[middle];
-        if (places_order(run->file, run->offset, file, offset) <= 0)
+        const struct data_range *run = &gather->runs[middle];
+        if (places_order(run->number, run->offset, file, offset) <= 0)
             low = middle + 1;
         else
             high = middle;
@@ -70,25 +71,27 @@ run_find(const struct data_gather *gather, uint32_t count, uint32_t file, uint64
     return low > 0 ? &gather->runs[low - 1] : NULL;
 }
 
-/* Where the record stands in memory; NULL: nowhere. `count`: of the runs that are in order and have been read. */
+/* Where the first `size` bytes of the record stand in memory; NULL: nowhere. `count`: of the runs that are in order and have
+ * been read. */
 static const uint8_t *
-record_find(const struct data_gather *gather, uint32_t count, data_location location)
+record_find(const struct data_gather *gather, uint32_t count, data_location location, uint32_t size)
 {
-    uint64_t offset = data_location_offset(location), size = data_location_size(location);
-    const struct gather_run *run = run_find(gather, count, data_location_file(location), offset);
-    if (run == NULL || run->file != data_location_file(location) ||
+    uint64_t offset = data_location_offset(location);
+    const struct data_range *run = run_find(gather, count, data_location_file(location), offset);
+    if (run == NULL || run->number != data_location_file(location) ||
         offset + size > run->offset + run->size)
         return NULL;
     return run->bytes + (offset - run->offset);
 }
 
-/* How many of the wanted records from `first` on one read brings, and the bytes from the first one's beginning on. */
+/* How many of the wanted records from `first` on one read brings, and which bytes that are. */
 static uint32_t
-run_measure(const struct data_gather *gather, uint32_t first, uint32_t *size)
+run_measure(const struct data_gather *gather, uint32_t first, struct data_range *run)
 {
     const data_location *wanted = gather->wanted;
-    uint64_t begin = data_location_offset(wanted[first]);
-    uint64_t end = begin + data_location_size(wanted[first]);
+    uint64_t unit = data_read_unit(gather->data);
+    uint64_t begin = data_location_offset(wanted[first]) & ~(unit - 1);
+    uint64_t end = data_location_offset(wanted[first]) + data_location_size(wanted[first]);
     uint32_t next = first + 1;
     for (; next < gather->wanted_count; next++) {
         uint64_t offset = data_location_offset(wanted[next]);
@@ -99,24 +102,27 @@ run_measure(const struct data_gather *gather, uint32_t first, uint32_t *size)
         if (after > end)
             end = after;
     }
-    *size = (uint32_t)(end - begin);
+    *run = (struct data_range){
+        .number = data_location_file(wanted[first]),
+        .offset = begin,
+        .size = (uint32_t)(end - begin),
+    };
     return next - first;
 }
 
-/* A record that nothing else is near to is read when its page is packed: the disk is told now. */
+/* What finds no room is read when its page is packed. */
 static void
-run_add(struct data_gather *gather, data_location first, uint32_t records, uint32_t size)
+run_add(struct data_gather *gather, const struct data_range *run)
 {
-    struct gather_run run = {
-        .file = data_location_file(first), .size = size, .offset = data_location_offset(first)};
-    data_ahead(gather->data, run.file, run.offset, size);
-    if (records == 1 || gather->run_count == GATHER_RUNS || gather->bytes + size > GATHER_BYTES)
+    uint64_t size = mshm_align_up(run->size, data_read_unit(gather->data));
+    if (gather->run_count == GATHER_RUNS || gather->bytes + size > GATHER_BYTES)
         return;
-    run.bytes = malloc(size);
-    if (run.bytes == NULL)
+    uint8_t *bytes = aligned_alloc(MSHM_UNIT, mshm_align_up(size, MSHM_UNIT));
+    if (bytes == NULL)
         return;
     gather->bytes += size;
-    gather->runs[gather->run_count++] = run;
+    gather->runs[gather->run_count] = *run;
+    gather->runs[gather->run_count++].bytes = bytes;
 }
 
 /* Leaves out what an earlier fetch has brought, and sorts the rest. */
@@ -124,9 +130,11 @@ static void
 wanted_sort(struct data_gather *gather)
 {
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < gather->wanted_count; i++)
-        if (record_find(gather, gather->run_count, gather->wanted[i]) == NULL)
-            gather->wanted[kept++] = gather->wanted[i];
+    for (uint32_t i = 0; i < gather->wanted_count; i++) {
+        data_location wanted = gather->wanted[i];
+        if (record_find(gather, gather->run_count, wanted, data_location_size(wanted)) == NULL)
+            gather->wanted[kept++] = wanted;
+    }
     gather->wanted_count = kept;
     qsort(gather->wanted, kept, sizeof gather->wanted[0], locations_order);
 }
@@ -137,14 +145,14 @@ static void
 runs_read(struct data_gather *gather, uint32_t first)
 {
     uint32_t kept = first;
+    data_read_many(gather->data, gather->runs + first, gather->run_count - first);
     for (uint32_t i = first; i < gather->run_count; i++) {
-        struct gather_run run = gather->runs[i];
-        if (data_read_range(gather->data, run.file, run.offset, run.bytes, run.size) == MSHM_OK) {
-            data_past(gather->data, run.file, run.offset, run.size);
+        struct data_range run = gather->runs[i];
+        if (run.status == MSHM_OK) {
             gather->runs[kept++] = run;
             continue;
         }
-        gather->bytes -= run.size;
+        gather->bytes -= mshm_align_up(run.size, data_read_unit(gather->data));
         free(run.bytes);
     }
     gather->run_count = kept;
@@ -154,13 +162,15 @@ runs_read(struct data_gather *gather, uint32_t first)
 void
 gather_fetch(struct data_gather *gather)
 {
-    uint32_t before = gather->run_count, size;
+    uint32_t before = gather->run_count;
+    struct data_range run;
     wanted_sort(gather);
     for (uint32_t i = 0, records; i < gather->wanted_count; i += records) {
-        records = run_measure(gather, i, &size);
-        run_add(gather, gather->wanted[i], records, size);
+        records = run_measure(gather, i, &run);
+        run_add(gather, &run);
     }
-    runs_read(gather, before);
+    if (gather->run_count > before)
+        runs_read(gather, before);
     gather->wanted_count = 0;
 }
 
@@ -169,11 +179,11 @@ gather_read(void *argument, data_location location, uint32_t offset, void *to, u
 {
     const struct data_gather *gather = argument;
     uint32_t length = data_location_size(location);
-    const uint8_t *record = record_find(gather, gather->run_count, location);
-    if (record == NULL)
-        return data_read(gather->data, location, offset, to, size);
     if (offset > length || size > length - offset)
         return MSHM_CORRUPT;
+    const uint8_t *record = record_find(gather, gather->run_count, location, offset + size);
+    if (record == NULL)
+        return data_read(gather->data, location, offset, to, size);
     memcpy(to, record + offset, size);
     return MSHM_OK;
 }

@@ -22,6 +22,15 @@ enum env_open_flags {
     ENV_OPEN_EXISTING = 0,
 };
 
+/* One of many reads; result: as that of file_read. */
+struct env_read {
+    struct env_file *file;
+    uint64_t offset;
+    void *to;
+    size_t size;
+    int64_t result;
+};
+
 /* What ended: an append, a sync, a read or a job, named by the tag its starter chose. result: 0 (a read: its bytes)
  * or -errno. */
 struct env_completion {
@@ -47,12 +56,14 @@ struct env {
     int64_t (*file_size)(void *context, struct env_file *file);
     int64_t (*file_read)(void *context, struct env_file *file, uint64_t offset, void *to,
                          size_t size);
-    /* Hints, NULL in an environment that has no use for them: a read of this range comes soon, and many of them are
-     * under way at once; nothing changes this range for a while, so that it can go to the disk before the sync; nobody
-     * reads it soon. */
-    void (*file_ahead)(void *context, struct env_file *file, uint64_t offset, uint64_t size);
+    /* Reads that may be under way side by side, of what nobody else will want soon: the page cache need not take it. Best are
+     * offsets, sizes and memory that are multiples of `read_unit` bytes, a power of two. NULL: file_read one by one does
+     * as well. One caller at a time. */
+    void (*file_read_many)(void *context, struct env_read *reads, unsigned count);
+    uint32_t read_unit;
+    /* A hint, NULL in an environment that has no use for it: nothing changes this range for a while, so that it can go to
+     * the disk before the sync. */
     void (*file_behind)(void *context, struct env_file *file, uint64_t offset, uint64_t size);
-    void (*file_past)(void *context, struct env_file *file, uint64_t offset, uint64_t size);
     int (*file_write)(void *context, struct env_file *file, uint64_t offset, const void *from,
                       size_t size);
     int (*file_sync)(void *context, struct env_file *file); /* fdatasync */

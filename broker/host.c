@@ -132,6 +132,7 @@ host_fini(struct host *host, bool forget)
     core_destroy(host->core);
     host_io_close(host->syncs);
     host_io_close(host->io);
+    host_many_close(host->files.many);
     server_fini(&host->server);
     mshm_segment_fini(&host->hints);
     mshm_segment_fini(&host->store);

@@ -40,6 +40,28 @@ host_direct_probe(int directory)
     return result;
 }
 
+uint32_t
+host_direct_read_unit(int directory)
+{
+    enum { SECTOR = 512 };
+    uint32_t unit = HOST_DIRECT_BLOCK;
+
+    if (host_direct_probe(directory) != 0)
+        return 0;
+    int fd = probe_file(directory);
+    uint8_t *block = aligned_alloc(HOST_DIRECT_BLOCK, HOST_DIRECT_BLOCK);
+    if (fd >= 0 && block != NULL) {
+        memset(block, 0, HOST_DIRECT_BLOCK);
+        if (pwrite(fd, block, HOST_DIRECT_BLOCK, 0) == HOST_DIRECT_BLOCK &&
+            pread(fd, block, SECTOR, SECTOR) == SECTOR)
+            unit = SECTOR;
+    }
+    free(block);
+    if (fd >= 0)
+        close(fd);
+    return unit;
+}
+
 int
 host_direct_range_init(struct host_direct_range *range, uint64_t offset, size_t size)
 {

@@ -14,6 +14,9 @@ enum { HOST_DIRECT_BLOCK = 4096 };
 /* 0 when the file system of this directory takes such writes and reads, else -errno. Leaves nothing behind. */
 int host_direct_probe(int directory);
 
+/* What reads with O_DIRECT have to be multiples of, bytes: 512 or HOST_DIRECT_BLOCK; 0: they are refused here. */
+uint32_t host_direct_read_unit(int directory);
+
 /* True when the kernel takes these bytes as they are. */
 static inline bool
 host_direct_fits(uint64_t offset, const void *bytes, size_t size)

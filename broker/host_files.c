@@ -13,13 +13,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { FILES_ZEROS = 256 << 10, FILES_NAME = 32 };
+
 struct env_file {
     int fd;
     int direct;              /* the same file with O_DIRECT; -1: none */
     struct host_ahead ahead; /* of the reads that are started, not of those that are waited for */
+    /* Of file_read_many, which opens them when it first meets the file. */
+    bool met;
+    int past; /* with O_DIRECT; -1: none */
+    void *map;
+    char name[FILES_NAME]; /* of a data file */
 };
-
-enum { FILES_ZEROS = 256 << 10 };
 
 static int
 files_directory(void *context)
@@ -54,7 +59,7 @@ files_open(void *context, const char *name, unsigned flags, struct env_file **fi
     mode |= (flags & (ENV_OPEN_WRITE | ENV_OPEN_CREATE)) != 0 ? O_RDWR : O_RDONLY;
     if ((flags & ENV_OPEN_CREATE) != 0)
         mode |= O_CREAT | O_EXCL;
-    struct env_file *opened = malloc(sizeof(*opened));
+    struct env_file *opened = calloc(1, sizeof(*opened));
     if (opened == NULL)
         return -ENOMEM;
     do
@@ -67,9 +72,10 @@ files_open(void *context, const char *name, unsigned flags, struct env_file **fi
         free(opened);
         return -error;
     }
-    opened->direct = -1;
-    opened->ahead = (struct host_ahead){0};
-    if (((const struct host_files *)context)->direct && strncmp(name, "data/", 5) == 0)
+    opened->direct = opened->past = -1;
+    if (strncmp(name, "data/", 5) == 0 && strlen(name) < sizeof(opened->name))
+        memcpy(opened->name, name, strlen(name) + 1);
+    if (((const struct host_files *)context)->direct && opened->name[0] != '\0')
         opened->direct =
             openat(files_directory(context), name, (mode & ~(O_CREAT | O_EXCL)) | O_DIRECT, 0600);
     *file = opened;
@@ -85,6 +91,9 @@ files_close(void *context, struct env_file *file)
     close(file->fd);
     if (file->direct >= 0)
         close(file->direct);
+    if (file->past >= 0)
+        close(file->past);
+    host_many_unmap(file->map);
     free(file);
 }
 
@@ -139,12 +148,76 @@ files_read(void *context, struct env_file *file, uint64_t offset, void *to, size
     return (int64_t)done;
 }
 
+/* The ways to read the file past the page cache, and to see what is in there. */
 static void
-files_ahead(void *context, struct env_file *file, uint64_t offset, uint64_t size)
+file_meet(const struct host_files *files, struct env_file *file)
 {
-    (void)context;
+    if (file->met)
+        return;
+    file->met = true;
+    if (file->name[0] == '\0')
+        return;
+    if (files->many != NULL && files->read_unit > 0)
+        file->past = openat(files->directory, file->name,
+                            O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_DIRECT);
     if (file->direct < 0)
-        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+        file->map = host_many_map(file->fd);
+}
+
+/* What the ring has not done in full is done by a call, which says what is wrong. */
+static void
+read_finish(void *context, struct env_read *read)
+{
+    size_t done = read->result > 0 ? (size_t)read->result : 0;
+    int64_t rest = files_read(context, read->file, read->offset + done, (char *)read->to + done,
+                              read->size - done);
+
+    read->result = rest < 0 ? rest : (int64_t)done + rest;
+}
+
+/* Through the page cache: the kernel is told of all before the first one is waited for, and that they are of no use
+ * afterwards. */
+static void
+reads_cached(void *context, struct env_read *reads, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (reads[i].result < 0 && reads[i].file->direct < 0)
+            (void)posix_fadvise(reads[i].file->fd, (off_t)reads[i].offset, (off_t)reads[i].size,
+                                POSIX_FADV_WILLNEED);
+    for (unsigned i = 0; i < count; i++) {
+        if (reads[i].result >= 0)
+            continue;
+        read_finish(context, &reads[i]);
+        if (reads[i].file->direct < 0)
+            (void)posix_fadvise(reads[i].file->fd, (off_t)reads[i].offset, (off_t)reads[i].size,
+                                POSIX_FADV_DONTNEED);
+    }
+}
+
+static void
+files_read_many(void *context, struct env_read *reads, unsigned count)
+{
+    const struct host_files *files = context;
+    struct host_many_item *items = files->many != NULL ? malloc(count * sizeof(*items)) : NULL;
+    unsigned begun = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct env_read *read = &reads[i];
+        uint64_t places = read->offset | (uintptr_t)read->to | read->size;
+        read->result = -EAGAIN;
+        file_meet(files, read->file);
+        if (host_many_cached(read->file->map, read->offset, read->size))
+            read_finish(context, read);
+        else if (items != NULL && read->file->past >= 0 && places % files->read_unit == 0)
+            items[begun++] = (struct host_many_item){read->file->past, read};
+    }
+    if (begun > 0)
+        host_many_run(files->many, items, begun);
+    for (unsigned i = 0; i < begun; i++)
+        if (items[i].read->result >= 0 && items[i].read->result < (int64_t)items[i].read->size)
+            read_finish(context, items[i].read);
+    free(items);
+    reads_cached(context, reads, count);
 }
 
 /* Starts the writing and waits for nothing. An error stays with the file: the sync that follows reports it. */
@@ -153,14 +226,6 @@ files_behind(void *context, struct env_file *file, uint64_t offset, uint64_t siz
 {
     (void)context;
     (void)sync_file_range(file->fd, (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
-}
-
-static void
-files_past(void *context, struct env_file *file, uint64_t offset, uint64_t size)
-{
-    (void)context;
-    if (file->direct < 0)
-        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
 }
 
 static int
@@ -324,9 +389,8 @@ host_files_fill(struct env *env)
     env->file_close = files_close;
     env->file_size = files_size;
     env->file_read = files_read;
-    env->file_ahead = files_ahead;
     env->file_behind = files_behind;
-    env->file_past = files_past;
+    env->file_read_many = files_read_many;
     env->file_write = files_write;
     env->file_sync = files_sync;
     env->file_preallocate = files_preallocate;

@@ -6,11 +6,14 @@
 #define HOST_FILES_H
 
 #include "env.h"
+#include "host_many.h"
 
 struct host_files {
-    int directory; /* the caller's descriptor */
-    bool mappable; /* what directory.h found out about the file system */
-    bool direct;   /* data files are read and written past the page cache */
+    int directory;      /* the caller's descriptor */
+    bool mappable;      /* what directory.h found out about the file system */
+    bool direct;        /* data files are read and written past the page cache */
+    uint32_t read_unit; /* what O_DIRECT wants of reads, in bytes; 0: there is no O_DIRECT here */
+    struct host_many *many; /* for file_read_many; NULL: there is none */
 };
 
 /* The descriptor under an env_file, for the I/O backends. */

@@ -279,6 +279,10 @@ start_direct(struct host *host, char *why, size_t why_size)
 {
     enum options_direct_io wanted = host->options->direct_io;
 
+    host->files.read_unit = host_direct_read_unit(host->directory.fd);
+    host->env.read_unit = host->files.read_unit;
+    if (host->options->uring)
+        (void)host_many_open(&host->files.many);
     if (wanted == OPTIONS_DIRECT_IO_OFF)
         return MSHM_OK;
     int error = host_direct_probe(host->directory.fd);

@@ -33,6 +33,19 @@ report_nothing(struct packing *packing, const data_location *older)
 }
 
 static void
+report_known(struct page_packed *packed, const struct page_record *record)
+{
+    packed->known = (struct page_known){
+        .location = packed->location,
+        .birth = record->birth,
+        .cut = record->cut,
+        .bucket = record->bucket,
+        .frame_class = record->frame_class,
+    };
+    memcpy(packed->known.older, packed->older, sizeof packed->older);
+}
+
+static void
 report_record(struct packing *packing, const struct page_draft *draft, const data_location *older)
 {
     const struct page_place *place = packing->place;
@@ -45,6 +58,8 @@ report_record(struct packing *packing, const struct page_draft *draft, const dat
         .older_count = record->chain,
     };
     memcpy(packed->older, draft->older, record->chain * sizeof(data_location));
+    if (record->kind != PAGE_RECORD_INNER)
+        report_known(packed, record);
     if (packing->source->location == 0)
         return;
     if (record->chain > 0) {
@@ -108,17 +123,35 @@ delta_draft(const struct page_source *source, const data_location *older,
     return true;
 }
 
-bool
-page_pack_reads_chain(const struct page_source *source)
+static uint64_t
+blind_cost(const struct page_source *source)
 {
-    unsigned older = data_location_older(source->location);
-    uint64_t cost = data_location_size(source->location);
-    if (source->frame != NULL || older == 0)
-        return false;
+    uint64_t cost = 0;
     for (const struct blind_entry *entry = source->blind; entry != NULL;
          entry = blind_entry_older(entry))
         cost += data_version_cost(entry->key_size, entry->value_size);
-    return source->full || (older >= DATA_CHAIN_MAX && cost > DATA_MERGED_MAX);
+    return cost;
+}
+
+/* A delta with nothing but the new writes is right when the page has none yet, or when the newest one is so large that both
+ * together would be too large: a version costs more than it takes in a record. */
+enum page_reads
+page_pack_reads(const struct page_source *source)
+{
+    enum { BESIDE = sizeof(struct page_record) + DATA_CHAIN_MAX * sizeof(data_location) };
+    unsigned older = data_location_older(source->location);
+    bool known = source->known.location != 0;
+    if (source->frame != NULL)
+        return PAGE_READS_NOTHING;
+    uint64_t cost = blind_cost(source), both = cost + data_location_size(source->location);
+    if (source->full || cost > DATA_DELTA_MAX ||
+        data_location_chain(source->location) > DATA_CHAIN_MAX ||
+        (older == DATA_CHAIN_MAX && both > DATA_MERGED_MAX))
+        return older > 0 ? PAGE_READS_CHAIN : PAGE_READS_NEWEST;
+    if (older == 0)
+        return known ? PAGE_READS_NOTHING : PAGE_READS_HEAD;
+    bool merges = older == DATA_CHAIN_MAX || both <= DATA_MERGED_MAX + BESIDE + DATA_UNIT;
+    return merges || !known ? PAGE_READS_NEWEST : PAGE_READS_NOTHING;
 }
 
 /* --- records that are there --- */
@@ -387,6 +420,63 @@ absent_merge(struct packing *packing, const uint8_t *newest, const struct page_l
     return status;
 }
 
+/* The head of a full record on which a delta is put. Its checksum is that of the whole record: whoever reads the page looks
+ * at that, and if this head is damaged the page is, whatever the delta says. */
+static int
+head_read(struct packing *packing, struct page_known *known)
+{
+    const struct page_source *source = packing->source;
+    struct page_record record;
+    int status = packing->read(packing->read_argument, source->location, 0, &record, sizeof record);
+    if (status != MSHM_OK)
+        return status;
+    if (record.magic != PAGE_RECORD_MAGIC || record.version != PAGE_RECORD_VERSION ||
+        record.pid != source->pid || record.size != data_location_size(source->location) ||
+        record.kind != PAGE_RECORD_LEAF || record.cut > source->cut ||
+        record.frame_class >= MSHM_CLASSES)
+        return MSHM_OK; /* all of it is read, to say what is wrong */
+    *known = (struct page_known){
+        .location = source->location,
+        .birth = record.birth,
+        .cut = record.cut,
+        .bucket = record.bucket,
+        .frame_class = record.frame_class,
+    };
+    return MSHM_OK;
+}
+
+/* What the delta has to know of the newest record. *bytes: all of it, where it was read. */
+static int
+newest_find(struct packing *packing, struct page_record *newest, data_location *older,
+            const uint8_t **bytes)
+{
+    const struct page_source *source = packing->source;
+    struct page_known known = source->known;
+    enum page_reads reads = page_pack_reads(source);
+    int status = MSHM_OK;
+    if (reads == PAGE_READS_HEAD)
+        status = head_read(packing, &known);
+    if (status != MSHM_OK)
+        return status;
+    if (reads > PAGE_READS_HEAD || known.location == 0) {
+        status = record_read(packing, source->location, bytes);
+        if (status != MSHM_OK)
+            return status;
+        memcpy(newest, *bytes, sizeof *newest);
+        page_record_older(*bytes, older);
+        return MSHM_OK;
+    }
+    *newest = (struct page_record){
+        .birth = known.birth,
+        .cut = known.cut,
+        .bucket = known.bucket,
+        .kind = data_location_older(source->location) > 0 ? PAGE_RECORD_DELTA : PAGE_RECORD_LEAF,
+        .frame_class = known.frame_class,
+    };
+    memcpy(older, known.older, sizeof known.older);
+    return MSHM_OK;
+}
+
 static int
 pack_absent(struct packing *packing)
 {
@@ -394,13 +484,11 @@ pack_absent(struct packing *packing)
     data_location older[DATA_CHAIN_MAX];
     struct page_record newest;
     struct page_list list, merged = {NULL, 0};
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;   /* of the newest record, if they are needed */
     assert(source->location != 0); /* a page that is in no frame is on disk */
-    int status = record_read(packing, source->location, &bytes);
+    int status = newest_find(packing, &newest, older, &bytes);
     if (status != MSHM_OK)
         return status;
-    memcpy(&newest, bytes, sizeof newest);
-    page_record_older(bytes, older);
     status = page_list_take_blind(&packing->memory, source->blind, newest.cut, &list);
     if (status != MSHM_OK)
         return status;
@@ -409,7 +497,7 @@ pack_absent(struct packing *packing)
         report_nothing(packing, older);
         return MSHM_OK;
     }
-    if (newest.kind == PAGE_RECORD_DELTA && !source->full)
+    if (bytes != NULL && newest.kind == PAGE_RECORD_DELTA && !source->full)
         status = absent_merge(packing, bytes, &list, &merged);
     if (status != MSHM_OK)
         return status;
@@ -420,8 +508,10 @@ pack_absent(struct packing *packing)
                    .frame_class = newest.frame_class},
     };
     if (!delta_allowed(packing) || newest.kind == PAGE_RECORD_INNER ||
-        !delta_draft(source, older, &list, &merged, &draft))
+        !delta_draft(source, older, &list, &merged, &draft)) {
+        assert(bytes != NULL);
         return absent_full(packing, bytes, older);
+    }
     return record_write(packing, &draft, older);
 }
 

@@ -56,6 +56,16 @@ blind_entry_distance(const struct blind_entry *entry, const struct blind_entry *
     return older == NULL ? 0 : (int64_t)((uintptr_t)older - (uintptr_t)entry);
 }
 
+/* What is known of a leaf's newest record without reading it. [48 bytes] */
+struct page_known {
+    data_location location;              /* of the record; 0: nothing is known */
+    data_location older[DATA_CHAIN_MAX]; /* those below it, newest first */
+    uint64_t birth;
+    mshm_timestamp cut;
+    uint32_t bucket;
+    uint8_t frame_class;
+};
+
 /* A page to be packed as of `cut`. */
 struct page_source {
     mshm_pid pid;
@@ -74,6 +84,8 @@ struct page_source {
      * reads them from the newest record's head. */
     const data_location *older;
     mshm_timestamp below; /* cut of the first of those; 0: not known */
+    /* Not in memory: a delta that does not take up the one below it is written without reading anything. */
+    struct page_known known;
     uint8_t
         compression; /* PAGE_ZSTD, else none; a page not in memory stays as its full record is */
 };
@@ -101,6 +113,7 @@ struct page_packed {
     /* The records below the new one, newest first. */
     data_location older[DATA_CHAIN_MAX];
     uint32_t older_count;
+    struct page_known known; /* of a leaf's new record */
 };
 
 /* Writes the record of a page to `to` (for the place that `place` names). It is a delta when that is allowed
@@ -115,8 +128,15 @@ struct page_packed {
  * memory needs no record: when those of a chain cannot be named it becomes a full one, and only the newest is in
  * `dead`; the others stay counted as in use. */
 enum { PAGE_PACK_MAX = 128 * 1024 };
-/* Before: will it likely read all records of the page? */
-bool page_pack_reads_chain(const struct page_source *source);
+/* Before: what it will likely read. */
+enum page_reads {
+    PAGE_READS_NOTHING,
+    PAGE_READS_HEAD,   /* PAGE_HEAD bytes of the newest record */
+    PAGE_READS_NEWEST, /* all of it */
+    PAGE_READS_CHAIN,  /* and those below it */
+};
+enum { PAGE_HEAD = 2 * DATA_UNIT };
+enum page_reads page_pack_reads(const struct page_source *source);
 int page_pack(const struct page_source *source, const struct page_keep *keep,
               const struct page_place *place, page_read *read, void *read_argument, uint8_t *to,
               uint32_t capacity, struct page_packed *packed);

@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "env_status.h"
 #include "mshm/status.h"
@@ -223,12 +224,14 @@ static void
 entry_start(struct pager *pager, struct page_in *entry, data_location location)
 {
     struct page_records *records = &entry->records;
+    struct page_known known;
     bool misled = records->misled;
     page_records_free(records);
     *records = (struct page_records){.location = location, .count = 1};
     entry->status = MSHM_OK;
-    records->recalled =
-        !misled && pages_chain_recall(pager->pages, entry->pid, location, records->older);
+    records->recalled = !misled && pages_recall(pager->pages, entry->pid, location, &known);
+    if (records->recalled)
+        memcpy(records->older, known.older, sizeof known.older);
     entry_read(pager, entry, 0);
     for (unsigned i = 1; records->recalled && i <= data_location_older(location); i++)
         entry_read(pager, entry, i);

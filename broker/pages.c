@@ -11,7 +11,7 @@ pages_fill(struct pages *pages)
     pages->unit_count = (uint32_t)(pages->geometry.frames_size / MSHM_UNIT);
     pages->states = calloc(pages->unit_count, sizeof(*pages->states));
     pages->newest = calloc(pids, sizeof(*pages->newest));
-    if (pages->states == NULL || pages->newest == NULL || chains_create(pages) != MSHM_OK)
+    if (pages->states == NULL || pages->newest == NULL || known_create(pages) != MSHM_OK)
         return MSHM_NO_MEMORY;
     int status = pid_set_init(&pages->changed, pids);
     return status != MSHM_OK ? status : blind_create(&pages->blind, pages->frames);
@@ -52,7 +52,7 @@ pages_destroy(struct pages *pages)
     pid_set_fini(&pages->changed);
     free(pages->places);
     free(pages->states);
-    free(pages->chains);
+    free(pages->known);
     free(pages->newest);
     free(pages);
 }

@@ -73,12 +73,11 @@ void pages_unpin(struct pages *pages, mshm_pid pid);
 
 /* 0 when the page is in memory or does not exist. */
 data_location pages_location(const struct pages *pages, mshm_pid pid);
-/* The records below the newest one, as they were remembered for the page: false, nothing is known. A hint: what is read
- * there has to be checked against the newest record. Who writes or moves out a page may let it be remembered. */
-bool pages_chain_recall(const struct pages *pages, mshm_pid pid, data_location location,
-                        data_location *older);
-void pages_chain_remember(struct pages *pages, mshm_pid pid, data_location location,
-                          const data_location *older);
+/* What is known of a leaf's record at `location`: false, nothing. Who writes a record, or moves out a page, lets it be
+ * remembered for a while. */
+bool pages_recall(const struct pages *pages, mshm_pid pid, data_location location,
+                  struct page_known *known);
+void pages_remember(struct pages *pages, mshm_pid pid, const struct page_known *known);
 /* The page was read, with what was written blind to it: publishes the frame. `location` is what pages_location still
  * says; `older` the records below it, `below` the cut of the first of them. newer: it holds writes of the gathering
  * generation, so it is dirty. */

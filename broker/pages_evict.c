@@ -86,6 +86,26 @@ state_evictable(struct pages *pages, uint32_t unit, struct page_state *state, ui
     return true;
 }
 
+/* What a reader, and a checkpoint, would else have to read. */
+static void
+known_keep(struct pages *pages, uint32_t unit, const struct page_state *state)
+{
+    unsigned count = data_location_older(state->location);
+    if ((state->flags & STATE_INNER) != 0 || (count > 0 && state->chain == NULL))
+        return;
+    const struct mshm_page *page = (const void *)pages_frame(pages, unit, state->class);
+    struct page_known known = {
+        .location = state->location,
+        .birth = state->birth,
+        .cut = state->since,
+        .bucket = page->bucket,
+        .frame_class = state->class,
+    };
+    if (count > 0)
+        memcpy(known.older, state->chain->older, count * sizeof *known.older);
+    pages_remember(pages, state->pid, &known);
+}
+
 static void
 state_evict(struct pages *pages, uint32_t unit, struct page_state *state)
 {
@@ -93,8 +113,7 @@ state_evict(struct pages *pages, uint32_t unit, struct page_state *state)
     state_leave(pages, state);
     pages->figures.on_disk_pages++;
     pages->figures.evictions++;
-    if (state->chain != NULL)
-        pages_chain_remember(pages, state->pid, state->location, state->chain->older);
+    known_keep(pages, unit, state);
     AO_store_release(frames_map(pages->frames, state->pid), pages_disk_word(state->location));
     frames_retire(pages->frames, pages_frame(pages, unit, state->class), state->class);
     free(state->chain);

@@ -1,5 +1,5 @@
 /* pages_parts.h - what stands inside struct pages, shared by the files of the page store's table alone (pages.c,
- * pages_chains.c, pages_seal.c, pages_publish.c, pages_evict.c, pages_restore.c, pages_check.c).
+ * pages_known.c, pages_seal.c, pages_publish.c, pages_evict.c, pages_restore.c, pages_check.c).
  *
  * Where what is known of a pid stands:
  *
@@ -88,8 +88,8 @@ struct pages {
     struct blind *blind;
     struct page_state *states;
     uint32_t unit_count;
-    struct pages_chain *chains; /* pages_chains.c */
-    uint32_t chain_places;
+    struct page_known *known; /* pages_known.c */
+    uint32_t known_places;
 
     mshm_timestamp *newest;     /* by pid, as above */
     mshm_timestamp newest_base; /* every page that was there at the start counts as written then */
@@ -164,7 +164,7 @@ data_location pages_durable(const struct pages *pages, mshm_pid pid, AO_t word);
 /* NULL also when there is no memory: then the addresses are read from the newest record again. */
 struct page_chain *chain_copy(mshm_timestamp below, const data_location *older, unsigned count);
 /* MSHM_OK, MSHM_NO_MEMORY. */
-int chains_create(struct pages *pages); /* pages_chains.c */
+int known_create(struct pages *pages); /* pages_known.c */
 /* Takes a page's part out of the sums before its flags, place or class change, and puts it in again after. */
 void state_leave(struct pages *pages, const struct page_state *state);
 void state_enter(struct pages *pages, const struct page_state *state);

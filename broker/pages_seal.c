@@ -145,10 +145,12 @@ pages_source(const struct pages *pages, uint32_t index, struct page_source *sour
     *source =
         (struct page_source){.pid = place->pid, .cut = pages->cut, .location = place->location};
     *freed = (place->flags & PLACE_FREED) != 0;
-    if ((place->flags & PLACE_BLIND) != 0)
+    if ((place->flags & PLACE_BLIND) != 0) {
         source->blind = blind_sealed(pages->blind, place->pid);
-    else if (!*freed)
+        (void)pages_recall(pages, place->pid, place->location, &source->known);
+    } else if (!*freed) {
         source_resident(pages, place, source);
+    }
 }
 
 /* The frame was kept for the job alone. */

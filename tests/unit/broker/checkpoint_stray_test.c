@@ -172,6 +172,23 @@ strays(void)
     return AO_load(&core->figures->counters.pages_stray);
 }
 
+/* As many deltas on the page as it may have, each too large to be one with the one before, or with what follows: whatever is
+ * written to it next makes the checkpoint read it. Where its newest record is. */
+static data_location
+chain_fill(void)
+{
+    mshm_pid pid;
+    for (unsigned i = 0; i < DATA_CHAIN_MAX; i++) {
+        evict();
+        ck_assert_int_eq(put(PAGE_KEY + i, (uint8_t)(2 + i), SIZE + 1000), MSHM_OK);
+        ck_assert_int_eq(checkpoint(), MSHM_OK);
+    }
+    evict();
+    data_location location = leaf_of(PAGE_KEY, &pid);
+    ck_assert_uint_eq(data_location_older(location), DATA_CHAIN_MAX);
+    return location;
+}
+
 /* Writes blind to the page until it takes no more: how many came in. */
 static unsigned
 put_most(uint8_t fill_first, int refusal)
@@ -232,10 +249,35 @@ story(enum harm how, data_location location)
 
 START_TEST(unreadable_page_keeps_its_writes_and_everything_else_goes_on)
 {
+    fill();
+    story((enum harm)_i, chain_fill());
+}
+END_TEST
+
+/* Nobody has to read a page to put a delta on its full record; nor, when nothing is remembered of it, more than its head. */
+START_TEST(page_that_need_not_be_read_takes_a_delta_whatever_it_is_like)
+{
+    enum harm how = _i % 2 == 0 ? HARM_ROT : HARM_IO;
+    int refusal = how == HARM_ROT ? MSHM_CORRUPT : MSHM_IO;
+    bool remembered = _i < 2, head_reads = how == HARM_ROT;
     mshm_pid pid;
     fill();
     evict();
-    story((enum harm)_i, leaf_of(PAGE_KEY, &pid));
+    if (!remembered)
+        again(false);
+    harm(how, leaf_of(PAGE_KEY, &pid));
+    ck_assert_int_eq(put(PAGE_KEY, 9, SIZE), MSHM_OK);
+    ck_assert_int_eq(checkpoint(), MSHM_OK);
+    ck_assert_uint_eq(strays(), remembered || head_reads ? 0 : 1);
+    ck_assert_uint_eq(data_location_older(pages_location(core->pages, pid)), 1 - strays());
+    ck_assert_int_eq(look(PAGE_KEY), refusal);
+    heal(how);
+    ck_assert_int_eq(checkpoint(), MSHM_OK);
+    ck_assert_uint_eq(strays(), 0);
+    look_at_all();
+    again(true);
+    look_at_all();
+    account_check();
 }
 END_TEST
 
@@ -244,17 +286,8 @@ START_TEST(page_whose_chain_is_full_and_lost_keeps_its_writes)
 {
     data_location older[DATA_CHAIN_MAX], location;
     _Alignas(64) uint8_t record[MSHM_MAX_FRAME];
-    mshm_pid pid;
     fill();
-    for (unsigned i = 0; i < DATA_CHAIN_MAX; i++) {
-        evict();
-        /* each too large to be one delta with the one before, or with what follows */
-        ck_assert_int_eq(put(PAGE_KEY + i, (uint8_t)(2 + i), SIZE + 1000), MSHM_OK);
-        ck_assert_int_eq(checkpoint(), MSHM_OK);
-    }
-    evict();
-    location = leaf_of(PAGE_KEY, &pid);
-    ck_assert_uint_eq(data_location_older(location), DATA_CHAIN_MAX);
+    location = chain_fill();
     ck_assert_int_eq(data_read(core->data, location, 0, record, data_location_size(location)),
                      MSHM_OK);
     page_record_older(record, older);
@@ -288,11 +321,8 @@ checkpoint_release(void)
  * once, and a start has to take it in at once. */
 START_TEST(two_lists_of_writes_wait_together_and_are_replayed_together)
 {
-    mshm_pid pid;
     fill();
-    evict();
-    data_location location = leaf_of(PAGE_KEY, &pid);
-    harm(HARM_IO, location);
+    harm(HARM_IO, chain_fill());
     ck_assert_uint_gt(put_most(10, MSHM_IO), 3);
     checkpoint_hold();
     ck_assert_uint_gt(put_most(50, MSHM_IO), 3);
@@ -407,6 +437,7 @@ main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, unreadable_page_keeps_its_writes_and_everything_else_goes_on, 0,
                         HARMS);
+    tcase_add_loop_test(tests, page_that_need_not_be_read_takes_a_delta_whatever_it_is_like, 0, 4);
     tcase_add_loop_test(tests, page_whose_chain_is_full_and_lost_keeps_its_writes, 0, HARMS);
     tcase_add_loop_test(tests, two_lists_of_writes_wait_together_and_are_replayed_together, 0, 4);
     tcase_add_test(tests, device_that_reads_nothing_refuses_writes_with_the_reason);

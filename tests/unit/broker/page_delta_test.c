@@ -264,9 +264,84 @@ START_TEST(what_reading_returns_is_returned)
     disk.error = MSHM_IO;
     ck_assert_int_eq(disk_pack_try(&disk, &source, &keep_all, &packed), MSHM_IO);
     disk.error = 0;
-    disk.bytes[data_location_offset(location) + 80] ^= 1;
+    disk.bytes[data_location_offset(location) + offsetof(struct page_record, pid)] ^= 1;
     ck_assert_int_eq(disk_pack_try(&disk, &source, &keep_all, &packed), MSHM_CORRUPT);
     blind_free(blind);
+}
+END_TEST
+
+/* Packs it with `reads` reads, and says rightly before what will be read. */
+static void
+pack_reading(const struct page_source *source, enum page_reads wanted, unsigned reads)
+{
+    unsigned before = disk.reads;
+    ck_assert_int_eq(page_pack_reads(source), wanted);
+    disk_pack(&disk, source, &keep_all, &packed);
+    ck_assert_uint_eq(disk.reads - before, reads);
+}
+
+/* Two writes that are too large to be one delta, and one more; what the packer said of each record may be remembered. */
+static void
+large_writes(bool remembered)
+{
+    char value[1000];
+    memset(value, 'v', sizeof value);
+    value[sizeof value - 1] = 0;
+    leaf_fill(20, 100, 0);
+    data_location location = leaf_pack(100);
+    for (unsigned i = 0; i < 3; i++) {
+        struct page_known known = packed.known;
+        ck_assert_uint_eq(known.location, location);
+        struct blind_entry *blind = write_blind(NULL, "key001", value, 101 + i);
+        struct page_source source = blind_source(blind, location, 101 + i);
+        if (remembered)
+            source.known = known;
+        if (i == 0)
+            pack_reading(&source, remembered ? PAGE_READS_NOTHING : PAGE_READS_HEAD, !remembered);
+        else if (i == 1)
+            pack_reading(&source, remembered ? PAGE_READS_NOTHING : PAGE_READS_NEWEST, !remembered);
+        else
+            pack_reading(&source, PAGE_READS_CHAIN, 3);
+        location = packed.location;
+        ck_assert_uint_eq(data_location_older(location), (i + 1) % 3);
+        const struct blind_entry *none[1] = {NULL};
+        struct page_facts facts;
+        disk_load(&disk, location, none, 1, NULL, content);
+        page_content_facts(content, &facts);
+        ck_assert_uint_eq(facts.birth, BIRTH);
+        ck_assert_uint_eq(facts.cut, 101 + i);
+        ck_assert_uint_eq(facts.newest, 101 + i);
+        versions_expect(leaf.versions, page_content_leaf(content));
+        blind_free(blind);
+    }
+}
+
+START_TEST(a_blind_write_that_takes_up_nothing_reads_nothing)
+{
+    large_writes(true);
+}
+END_TEST
+
+START_TEST(a_page_that_is_not_remembered_is_read_as_far_as_needed)
+{
+    large_writes(false);
+}
+END_TEST
+
+START_TEST(a_blind_write_that_takes_up_a_delta_reads_that)
+{
+    leaf_fill(20, 100, 0);
+    data_location location = leaf_pack(100);
+    for (unsigned i = 0; i < 3; i++) {
+        struct blind_entry *blind = write_blind(NULL, "key001", "changed", 101 + i);
+        struct page_source source = blind_source(blind, location, 101 + i);
+        source.known = packed.known;
+        pack_reading(&source, i == 0 ? PAGE_READS_NOTHING : PAGE_READS_NEWEST, i > 0);
+        location = packed.location;
+        ck_assert_uint_eq(data_location_older(location), 1);
+        expect_loaded(location, leaf.versions);
+        blind_free(blind);
+    }
 }
 END_TEST
 
@@ -397,6 +472,9 @@ main(void)
         a_small_delta_of_blind_writes_takes_up_the_one_below_it,
         blind_writes_are_merged_when_the_page_is_read,
         what_reading_returns_is_returned,
+        a_blind_write_that_takes_up_nothing_reads_nothing,
+        a_page_that_is_not_remembered_is_read_as_far_as_needed,
+        a_blind_write_that_takes_up_a_delta_reads_that,
         a_page_in_memory_whose_chain_cannot_be_named_is_written_in_full,
         a_chain_of_all_that_is_allowed_fits_into_a_frame,
     };

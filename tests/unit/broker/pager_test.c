@@ -392,10 +392,10 @@ END_TEST
 START_TEST(a_chain_that_is_remembered_is_read_in_one_round)
 {
     struct waiting waiting;
-    data_location older[DATA_CHAIN_MAX];
     world_begin(4, 8 << 20);
-    page_record_older(world.disk.bytes + data_location_offset(locations[3]), older);
-    pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
+    struct page_known known = {.location = locations[3]};
+    page_record_older(world.disk.bytes + data_location_offset(locations[3]), known.older);
+    pages_remember(world.pages, FIRST_PID + 3, &known);
     want(FIRST_PID + 3, waiting_init(&waiting));
     ck_assert_uint_eq(world.read_count, 3);
     REQUIRE(pager_reads(world.pager, DISK_FILE));
@@ -415,9 +415,12 @@ START_TEST(a_memory_that_is_wrong_costs_a_read_and_nothing_else)
 {
     struct waiting waiting;
     world_begin(4, 8 << 20);
-    data_location older[DATA_CHAIN_MAX] = {
-        locations[1], data_location_make(DISK_FILE + 1, 0, DATA_RECORDS_AT, DATA_UNIT * 4)};
-    pages_chain_remember(world.pages, FIRST_PID + 3, locations[3], older);
+    struct page_known known = {
+        .location = locations[3],
+        .older = {locations[1],
+                  data_location_make(DISK_FILE + 1, 0, DATA_RECORDS_AT, DATA_UNIT * 4)},
+    };
+    pages_remember(world.pages, FIRST_PID + 3, &known);
     want(FIRST_PID + 3, waiting_init(&waiting));
     ck_assert_uint_eq(world.read_count, 2);           /* that file is not there */
     REQUIRE(pager_reads(world.pager, DISK_FILE + 1)); /* it must not be removed now */
@@ -428,7 +431,8 @@ START_TEST(a_memory_that_is_wrong_costs_a_read_and_nothing_else)
     ck_assert_uint_eq(world.lines, 0);
     expect_page(FIRST_PID + 3);
     /* What was remembered of a former record says nothing. */
-    pages_chain_remember(world.pages, FIRST_PID + 2, locations[1], older);
+    known.location = locations[1];
+    pages_remember(world.pages, FIRST_PID + 2, &known);
     want(FIRST_PID + 2, waiting_init(&waiting));
     ck_assert_uint_eq(world.read_count, 1);
     run();
