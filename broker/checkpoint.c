@@ -25,6 +25,8 @@ enum {
     ROOMY_EIGHTHS = 3, /* this is when one is due: it finds more writes for each page it writes; */
     ROOMY_PRESSED_EIGHTHS = 6, /* and this is when commits wait, but */
     FEW_FREE_SHARE = 8,        /* not with less than so much of it free */
+    CHAINED_DUE_SHARE =
+        16, /* one is due when pages of this part of the cache were read as several records */
     SYNC_SHARE = 8, /* of the room for commits beside a checkpoint is for the time of its syncs */
     STRAYS_SHARE = 16, /* writes of pages that cannot be read may take this part of the cache, */
     STRAYS_MOST =
@@ -157,11 +159,21 @@ interval_left(const struct core *core)
     return since >= interval ? 0 : interval - since;
 }
 
+/* Readers would gain from one. */
+static bool
+chained_due(const struct core *core)
+{
+    struct pages_figures figures;
+    pages_figures(core->pages, &figures);
+    return figures.chained_pages * core->options.page_size >
+           core->geometry.frames_size / CHAINED_DUE_SHARE;
+}
+
 static bool
 checkpoint_due(struct core *core)
 {
     struct checkpoint *checkpoint = core->checkpoint;
-    if (checkpoint->requested > checkpoint->sealed)
+    if (checkpoint->requested > checkpoint->sealed || chained_due(core))
         return true;
     if (!checkpoint_dirty(core, false))
         return false;

@@ -8,8 +8,10 @@
 #include "sessions.h"
 
 enum {
-    BESIDE_FREE = 32 << 20,      /* bytes beside the cache that it does not pay for */
-    RESERVE_SHARE = 32,          /* part of the cache kept for deletes and housekeeping */
+    BESIDE_FREE = 32 << 20, /* bytes beside the cache that it does not pay for */
+    RESERVE_SHARE = 32,     /* part of the cache kept for deletes and housekeeping */
+    CHAINED_SHARE =
+        8, /* so much of the cache at a time is written anew for its readers' sake, at most */
     FRESH_NS = 10 * 1000 * 1000, /* a page that was read in stays at least that long */
 };
 
@@ -90,7 +92,12 @@ frames_start(struct core *core)
 static int
 pages_start(struct core *core)
 {
-    struct pages_options options = {.hints = core->options.hints, .fresh_ns = FRESH_NS};
+    struct pages_options options = {
+        .hints = core->options.hints,
+        .fresh_ns = FRESH_NS,
+        .chained_most =
+            (uint32_t)(core->geometry.frames_size / CHAINED_SHARE / core->options.page_size),
+    };
     return pages_create(&core->pages, &options, core->env, core->frames, &core->geometry);
 }
 

@@ -14,6 +14,8 @@ pages_fill(struct pages *pages)
     if (pages->states == NULL || pages->newest == NULL || known_create(pages) != MSHM_OK)
         return MSHM_NO_MEMORY;
     int status = pid_set_init(&pages->changed, pids);
+    if (status == MSHM_OK)
+        status = pid_set_init(&pages->chained, pids);
     return status != MSHM_OK ? status : blind_create(&pages->blind, pages->frames);
 }
 
@@ -50,6 +52,7 @@ pages_destroy(struct pages *pages)
             free(pages->states[unit].chain);
     blind_destroy(pages->blind);
     pid_set_fini(&pages->changed);
+    pid_set_fini(&pages->chained);
     free(pages->places);
     free(pages->states);
     free(pages->known);
@@ -62,6 +65,11 @@ pages_blind(struct pages *pages)
 {
     return pages->blind;
 }
+
+enum {
+    /* Pages that are written as often as they are read in are left as they are: they would soon be in pieces again. */
+    CHAINED_READS = 2,
+};
 
 /* --- sums --- */
 
@@ -253,6 +261,7 @@ free_resident(struct pages *pages, AO_t word)
     struct page_state *state = &pages->states[unit];
     struct place *place = state->place != 0 ? &pages->places[state->place - 1] : NULL;
     state_leave(pages, state);
+    pid_set_remove(&pages->chained, state->pid);
     if (place != NULL && (place->flags & PLACE_PACKED) == 0)
         place->flags |= PLACE_OWNS;
     else
@@ -400,6 +409,10 @@ pages_install(struct pages *pages, mshm_pid pid, AO_t word, uint64_t birth, mshm
     pages->figures.on_disk_pages--;
     if (pages->options.hints != NULL)
         AO_char_store(&pages->options.hints[unit], 0);
+    pages->installed++;
+    if (data_location_older(location) > 0 && pages->chained.count < pages->options.chained_most &&
+        pages->changed.count < pages->installed / CHAINED_READS)
+        pid_set_add(&pages->chained, pid);
     if (newer) {
         blind_forget(pages->blind, pid);
         state_dirty(pages, state);
@@ -421,5 +434,6 @@ pages_figures(const struct pages *pages, struct pages_figures *figures)
     figures->sealed_bytes += blind_sealed_part;
     figures->sealed_pages = pages->place_count - pages->published;
     figures->changed_pages = pages->changed.count;
+    figures->chained_pages = pages->chained.count;
     figures->blind_pages = blind_pages(pages->blind);
 }

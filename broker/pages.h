@@ -33,6 +33,9 @@ struct pages;
 struct pages_options {
     uint8_t *hints;    /* one byte per 4 KiB of frames, written by clients (any value), or NULL */
     uint64_t fresh_ns; /* a page that was read in stays at least that long (10 ms) */
+    /* Of the pages that were read in as more than one record, so many at a time are to be written anew by the next
+     * checkpoint, as one record. 0: none. */
+    uint32_t chained_most;
 };
 
 int pages_create(struct pages **pages, const struct pages_options *options, const struct env *env,
@@ -128,6 +131,8 @@ struct pages_figures {
     uint64_t dirty_pages;   /* of which the next checkpoint will write something */
     uint64_t changed_pages; /* of which it has something to say: those, and freed ones */
     uint64_t blind_pages;   /* of those, not in memory */
+    uint64_t
+        chained_pages; /* read in as more than one record, and to be written as one; changed or not */
     uint64_t sealed_pages; /* of the checkpoint in flight, freed ones included, not yet in effect */
     uint64_t resident_pages, on_disk_pages, evictions;
 };

@@ -6,7 +6,7 @@ struct check {
     struct pages_figures figures; /* counted anew */
     uint64_t cold_bytes, hot_bytes;
     uint64_t places;
-    uint32_t changed;
+    uint32_t changed, chained;
 };
 
 static bool
@@ -45,6 +45,10 @@ check_resident(const struct pages *pages, struct check *check, mshm_pid pid, AO_
     bool dirty = (state->flags & STATE_DIRTY) != 0;
     if (dirty != pid_set_has(&pages->changed, pid))
         return refuse(check, "a page is dirty and not among the changed ones, or the reverse");
+    bool chained = pid_set_has(&pages->chained, pid);
+    if (chained && (state->place != 0 || data_location_older(state->location) == 0))
+        return refuse(check, "a page that is to be written in full for no reason");
+    check->chained += chained;
     if (state->location == 0 && !dirty && state->place == 0)
         return refuse(check, "a clean page without a record");
     if (state->place != 0 &&
@@ -126,6 +130,8 @@ check_sums(const struct pages *pages, struct check *check)
         kept->kept_bytes != counted->kept_bytes || pages->hot_bytes != check->hot_bytes ||
         pages->cold_bytes != check->cold_bytes)
         return refuse(check, "the sums of bytes are wrong");
+    if (check->chained != pages->chained.count)
+        return refuse(check, "a page that is not in memory is to be written in full");
     return check->changed == pages->changed.count ||
            refuse(check, "a pid beyond the end has changed");
 }

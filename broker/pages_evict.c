@@ -111,6 +111,7 @@ state_evict(struct pages *pages, uint32_t unit, struct page_state *state)
 {
     assert(state->location != 0);
     state_leave(pages, state);
+    pid_set_remove(&pages->chained, state->pid);
     pages->figures.on_disk_pages++;
     pages->figures.evictions++;
     known_keep(pages, unit, state);

@@ -95,6 +95,11 @@ struct pages {
     mshm_timestamp newest_base; /* every page that was there at the start counts as written then */
     mshm_timestamp clock;       /* newest timestamp seen */
     struct pid_set changed;
+    /* Pages in memory, not sealed, that were read in as more than one record: the next checkpoint writes them in full,
+     * changed or not. Whoever reads a page once more would read all its records once more (LevelDB compacts files for
+     * their seeks alike). They may leave memory before. */
+    struct pid_set chained;
+    uint64_t installed; /* pages read in since the last seal */
     bool hold;
     struct frames_pids held; /* freed pids that may be given out once `hold` ends */
 

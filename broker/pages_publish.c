@@ -41,6 +41,8 @@ publish_resident(struct pages *pages, const struct place *place, struct page_sta
         state->chain = chain;
         state->location = place->location;
         state->since = pages->cut;
+        if (chain == NULL)
+            pid_set_remove(&pages->chained, state->pid);
     } else if ((place->flags & PLACE_WHOLE) != 0) {
         state->flags |= STATE_WHOLE; /* that is still due */
     }

@@ -68,18 +68,31 @@ seal_place(struct pages *pages, struct place *place)
     }
 }
 
+static void
+chained_add(void *argument, mshm_pid pid)
+{
+    struct pages *pages = argument;
+    struct page_state *state = &pages->states[pages_unit(pages, pages_word(pages, pid))];
+    assert(state->pid == pid && state->place == 0);
+    state->flags |= STATE_WHOLE;
+    pid_set_add(&pages->changed, pid);
+}
+
 int
 pages_seal(struct pages *pages, mshm_timestamp cut)
 {
     assert(!pages->sealed && pages->clock <= cut);
-    uint32_t count = pages->changed.count;
-    struct place *places = malloc((count + 1) * sizeof(*places));
+    uint64_t most = (uint64_t)pages->changed.count + pages->chained.count + 1;
+    struct place *places = malloc(most * sizeof(*places));
     if (places == NULL)
         return MSHM_NO_MEMORY;
     pages->places = places;
     pages->place_count = pages->published = 0;
     pages->sealed = true;
     pages->cut = cut;
+    pages->installed = 0;
+    pid_set_drain(&pages->chained, chained_add, pages);
+    uint32_t count = pages->changed.count;
     pid_set_drain(&pages->changed, place_add, pages);
     assert(pages->place_count == count);
     uint32_t kept = 0;

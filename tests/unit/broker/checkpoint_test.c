@@ -13,6 +13,7 @@
 #include "mshm/protocol.h"
 #include "mshm/read.h"
 #include "mshm/status.h"
+#include "pages_parts.h"
 #include "sim/sim_env.h"
 
 static struct sim_env *sim;
@@ -247,6 +248,87 @@ START_TEST(writes_gather_where_the_cache_is_free)
 }
 END_TEST
 
+/* Leaves on disk that consist of more than one record. */
+static unsigned
+chains(void)
+{
+    unsigned count = 0;
+    for (mshm_pid pid = 1; pid < frames_pid_end(core->frames); pid++)
+        count += data_location_older(
+                     pages_durable(core->pages, pid, AO_load(frames_map(core->frames, pid)))) > 0;
+    return count;
+}
+
+static void
+everything_evict(void)
+{
+    struct pages_figures figures;
+    do {
+        pages_evict(core->pages, core->geometry.frames_size, core->now_ns + UINT64_C(1000000000));
+        idle(2);
+        pages_figures(core->pages, &figures);
+    } while (figures.resident_pages > 20);
+}
+
+static uint64_t
+chained(void)
+{
+    struct pages_figures figures;
+    const char *wrong = "";
+    ck_assert_msg(pages_check(core->pages, &wrong) == MSHM_OK, "%s", wrong);
+    pages_figures(core->pages, &figures);
+    return figures.chained_pages;
+}
+
+/* Who reads a page of several records makes the next one read a single one: but not for a few pages, and not for those that
+ * are written as often as they are read. */
+START_TEST(page_that_was_read_as_several_records_is_written_as_one)
+{
+    enum { KEYS = 2000, STEP = 10, FEW = 10 };
+    ck_assert_int_eq(start(true), MSHM_OK);
+    fill_and_evict(KEYS);
+    everything_evict();
+    for (uint64_t i = 0; i < KEYS; i += STEP)
+        ck_assert_int_eq(put(i, 300), MSHM_OK);
+    ck_assert_int_eq(checkpoint_run(core), MSHM_OK);
+    everything_evict();
+    unsigned most = chains();
+    ck_assert_uint_gt(most, 100);
+    uint64_t done = core->checkpoint->done, applied = core->applied;
+
+    for (uint64_t i = 0; i < FEW; i++)
+        ck_assert_int_eq(get(i * STEP * 2), MSHM_OK);
+    ck_assert_uint_gt(chained(), FEW / 2);
+    idle(100);
+    ck_assert_uint_eq(core->checkpoint->done, done); /* they wait for a better reason */
+    everything_evict();
+    ck_assert_uint_eq(chained(), 0);
+    ck_assert_uint_eq(chains(), most);
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < KEYS; i++)
+            ck_assert_int_eq(get(i), MSHM_OK);
+        everything_evict();
+    }
+    ck_assert_uint_gt(core->checkpoint->done, done);
+    ck_assert_uint_eq(core->applied, applied);
+    ck_assert_uint_lt(chains(), most / 4);
+    ck_assert_uint_eq(core->manifest.cut.timestamp, applied);
+    for (uint64_t i = 0; i < KEYS; i++)
+        ck_assert_int_eq(get(i), MSHM_OK);
+    (void)chained();
+
+    everything_evict();
+    for (unsigned round = 0; round < 4; round++) {
+        for (uint64_t i = 0; i < KEYS; i += STEP) {
+            ck_assert_int_eq(put(i, 300), MSHM_OK);
+            ck_assert_int_eq(get(i), MSHM_OK);
+        }
+        ck_assert_uint_lt(chained(), 4);
+    }
+}
+END_TEST
+
 /* While a checkpoint takes long, commits wait a little now and then, and none waits for all that is left of it. */
 START_TEST(commits_keep_pace_with_a_slow_checkpoint)
 {
@@ -384,6 +466,7 @@ main(void)
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, writes_gather_where_the_cache_is_free);
+    tcase_add_test(tests, page_that_was_read_as_several_records_is_written_as_one);
     tcase_add_test(tests, commits_keep_pace_with_a_slow_checkpoint);
     tcase_add_test(tests, pages_that_become_dirty_without_a_commit_do_not_fill_the_cache_for_ever);
     tcase_add_loop_test(tests, frame_that_was_evicted_stays_as_it_was_until_the_bracket_is_over, 0,
