@@ -63,14 +63,15 @@ host_direct_read_unit(int directory)
 }
 
 int
-host_direct_range_init(struct host_direct_range *range, uint64_t offset, size_t size)
+host_direct_range_init(struct host_direct_range *range, uint32_t unit, uint64_t offset, size_t size)
 {
-    const uint64_t mask = HOST_DIRECT_BLOCK - 1;
+    const uint64_t mask = unit - 1;
 
+    range->unit = unit;
     range->offset = offset & ~mask;
     range->skip = (size_t)(offset - range->offset);
     range->block_size = (size_t)((range->skip + size + mask) & ~mask);
-    range->blocks = aligned_alloc(HOST_DIRECT_BLOCK, range->block_size);
+    range->blocks = aligned_alloc(unit, range->block_size);
     return range->blocks == NULL ? -ENOMEM : 0;
 }
 
@@ -86,13 +87,13 @@ host_direct_range_copy(const struct host_direct_range *range, uint64_t got, void
 }
 
 int64_t
-host_direct_read(int fd, uint64_t offset, void *to, size_t size)
+host_direct_read(int fd, uint32_t unit, uint64_t offset, void *to, size_t size)
 {
     struct host_direct_range range;
     size_t done = 0;
-    int error = host_direct_range_init(&range, offset, size);
+    int error = host_direct_range_init(&range, unit, offset, size);
 
-    while (error == 0 && done < range.block_size && done % HOST_DIRECT_BLOCK == 0) {
+    while (error == 0 && done < range.block_size && done % unit == 0) {
         ssize_t part =
             pread(fd, range.blocks + done, range.block_size - done, (off_t)(range.offset + done));
         if (part < 0 && errno == EINTR)

@@ -29,14 +29,16 @@ struct host_direct_range {
     uint8_t *blocks; /* of block_size bytes, the range begins at `skip` */
     uint64_t offset;
     size_t block_size, skip;
+    uint32_t unit; /* that the blocks consist of: host_direct_read_unit */
 };
 /* 0 or -ENOMEM. The memory is the caller's to free. */
-int host_direct_range_init(struct host_direct_range *range, uint64_t offset, size_t size);
+int host_direct_range_init(struct host_direct_range *range, uint32_t unit, uint64_t offset,
+                           size_t size);
 /* Copies what was read of the range: `got` bytes of the blocks are there. Returns how many bytes of the range those were. */
 size_t host_direct_range_copy(const struct host_direct_range *range, uint64_t got, void *to,
                               size_t size);
 
 /* Reads through a descriptor that was opened with O_DIRECT: bytes, fewer only at the end of the file, or -errno. */
-int64_t host_direct_read(int fd, uint64_t offset, void *to, size_t size);
+int64_t host_direct_read(int fd, uint32_t unit, uint64_t offset, void *to, size_t size);
 
 #endif

@@ -52,7 +52,8 @@ host_env_read_start(void *context, struct env_file *file, uint64_t offset, void 
     struct host *host = context;
     host_stall_begin(&host->stall, tag, host_clock_ns());
     int direct = host_file_direct(file);
-    if (direct >= 0 && host_io_read_direct(host->io, direct, offset, to, size, tag) == 0)
+    if (direct >= 0 &&
+        host_io_read_direct(host->io, direct, host->files.read_unit, offset, to, size, tag) == 0)
         return;
     host_io_read(host->io, host_file_reads(file, offset, size), offset, to, size, tag);
 }

@@ -132,9 +132,9 @@ files_read(void *context, struct env_file *file, uint64_t offset, void *to, size
 {
     size_t done = 0;
 
-    (void)context;
     if (file->direct >= 0)
-        return host_direct_read(file->direct, offset, to, size);
+        return host_direct_read(file->direct, ((const struct host_files *)context)->read_unit,
+                                offset, to, size);
     while (done < size) {
         ssize_t part = pread(file->fd, (char *)to + done, size - done, (off_t)(offset + done));
         if (part < 0 && errno == EINTR)

@@ -11,7 +11,7 @@
 struct host_files {
     int directory;      /* the caller's descriptor */
     bool mappable;      /* what directory.h found out about the file system */
-    bool direct;        /* data files are read and written past the page cache */
+    bool direct;        /* data files are read and written past the page cache; read_unit is set */
     uint32_t read_unit; /* what O_DIRECT wants of reads, in bytes; 0: there is no O_DIRECT here */
     struct host_many *many; /* for file_read_many; NULL: there is none */
 };

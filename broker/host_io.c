@@ -38,11 +38,11 @@ host_io_read(struct host_io *io, int fd, uint64_t offset, void *to, size_t size,
 }
 
 int
-host_io_read_direct(struct host_io *io, int fd, uint64_t offset, void *to, size_t size,
-                    uint64_t tag)
+host_io_read_direct(struct host_io *io, int fd, uint32_t unit, uint64_t offset, void *to,
+                    size_t size, uint64_t tag)
 {
     struct host_read read;
-    int error = host_read_init_direct(&read, fd, offset, to, size, tag);
+    int error = host_read_init_direct(&read, fd, unit, offset, to, size, tag);
 
     if (error != 0)
         return error;

@@ -53,8 +53,8 @@ void host_io_append(struct host_io *io, int fd, uint64_t offset, const void *fro
 void host_io_read(struct host_io *io, int fd, uint64_t offset, void *to, size_t size, uint64_t tag);
 void host_io_submit(struct host_io *io);
 /* The same past the page cache, through a descriptor with O_DIRECT; -ENOMEM: nothing was started. */
-int host_io_read_direct(struct host_io *io, int fd, uint64_t offset, void *to, size_t size,
-                        uint64_t tag);
+int host_io_read_direct(struct host_io *io, int fd, uint32_t unit, uint64_t offset, void *to,
+                        size_t size, uint64_t tag);
 /* As env.poll. Loop thread. */
 unsigned host_io_poll(struct host_io *io, struct env_completion *to, unsigned capacity);
 /* Waits for what is under way and drops its results: nothing refers to the bytes any more. NULL is harmless. */

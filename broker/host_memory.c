@@ -141,3 +141,9 @@ host_memory_cache(uint64_t wanted, uint64_t limit, uint64_t *result, char *why, 
     *result = cache;
     return MSHM_OK;
 }
+
+bool
+host_memory_caches_more(uint64_t limit, uint64_t cache)
+{
+    return limit == 0 || (limit > MEMORY_OWN && (limit - MEMORY_OWN) / 2 > cache);
+}

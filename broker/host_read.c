@@ -12,8 +12,8 @@ host_read_init(struct host_read *read, int fd, uint64_t offset, void *to, size_t
 }
 
 int
-host_read_init_direct(struct host_read *read, int fd, uint64_t offset, void *to, size_t size,
-                      uint64_t tag)
+host_read_init_direct(struct host_read *read, int fd, uint32_t unit, uint64_t offset, void *to,
+                      size_t size, uint64_t tag)
 {
     struct host_direct_range range;
 
@@ -21,7 +21,7 @@ host_read_init_direct(struct host_read *read, int fd, uint64_t offset, void *to,
         host_read_init(read, fd, offset, to, size, tag);
         return 0;
     }
-    int error = host_direct_range_init(&range, offset, size);
+    int error = host_direct_range_init(&range, unit, offset, size);
     if (error != 0)
         return error;
     host_read_init(read, fd, range.offset, range.blocks, range.block_size, tag);
@@ -78,7 +78,7 @@ host_read_answer(struct host_read *read, int64_t result)
     read->left -= (size_t)result;
     read->result += result;
     /* A part of a block is the end of the file, and no place to go on from. */
-    bool ended = read->range.blocks != NULL && result % HOST_DIRECT_BLOCK != 0;
+    bool ended = read->range.blocks != NULL && result % read->range.unit != 0;
     if (result == 0 || read->left == 0 || ended)
         host_read_end(read, read->result);
 }

@@ -32,9 +32,9 @@ enum { HOST_READ_MAX_RETRIES = 100 };
 
 void host_read_init(struct host_read *read, int fd, uint64_t offset, void *to, size_t size,
                     uint64_t tag);
-/* The same through a descriptor with O_DIRECT: 0 or -ENOMEM. */
-int host_read_init_direct(struct host_read *read, int fd, uint64_t offset, void *to, size_t size,
-                          uint64_t tag);
+/* The same through a descriptor with O_DIRECT (`unit`: host_direct_read_unit): 0 or -ENOMEM. */
+int host_read_init_direct(struct host_read *read, int fd, uint32_t unit, uint64_t offset, void *to,
+                          size_t size, uint64_t tag);
 /* Bytes of the next call. */
 size_t host_read_chunk(const struct host_read *read);
 /* Tells what the kernel answered: bytes or -errno. */

@@ -273,17 +273,26 @@ start_core_and_recover(struct host *host, char *why, size_t why_size)
     }
 }
 
+/* What jobs read at once goes past the page cache where it can. */
+static void
+start_many(struct host *host)
+{
+    host->files.read_unit = host_direct_read_unit(host->directory.fd);
+    host->env.read_unit = host->files.read_unit;
+    if (host->options->uring)
+        (void)host_many_open(&host->files.many);
+}
+
 /* Not every file system takes O_DIRECT. */
 static int
 start_direct(struct host *host, char *why, size_t why_size)
 {
     enum options_direct_io wanted = host->options->direct_io;
 
-    host->files.read_unit = host_direct_read_unit(host->directory.fd);
-    host->env.read_unit = host->files.read_unit;
-    if (host->options->uring)
-        (void)host_many_open(&host->files.many);
-    if (wanted == OPTIONS_DIRECT_IO_OFF)
+    if (wanted == OPTIONS_DIRECT_IO_OFF ||
+        (wanted == OPTIONS_DIRECT_IO_AUTO &&
+         (host->files.read_unit == 0 ||
+          host_memory_caches_more(host_memory_limit(""), host->cache_size))))
         return MSHM_OK;
     int error = host_direct_probe(host->directory.fd);
     host->files.direct = error == 0;
@@ -350,6 +359,7 @@ host_start_serving(struct host *host, char *why, size_t why_size)
 {
     host_env_fill(host);
     int status = start_listening(host, why, why_size);
+    start_many(host);
     if (status == MSHM_OK)
         status = start_direct(host, why, why_size);
     if (status == MSHM_OK)

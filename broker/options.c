@@ -42,8 +42,10 @@ static const struct argp_option options_table[] = {
      "Memory for pages (default: a quarter of the memory of the machine or its control group)", 1},
     {"page-size", KEY_PAGE_SIZE, "N", 0, "Target size of a leaf: 4096 to 65536 bytes", 1},
     {"huge-pages", KEY_HUGE_PAGES, "try|on|off", 0, "Huge pages for the cache (default: try)", 1},
-    {"direct-io", KEY_DIRECT_IO, "try|on|off", 0,
-     "Read and write data files past the kernel's page cache (default: off)", 1},
+    {"direct-io", KEY_DIRECT_IO, "auto|try|on|off", 0,
+     "Read and write data files past the kernel's page cache (default: auto, where memory leaves "
+     "that cache less than --cache)",
+     1},
     {"mode", KEY_MODE, "MODE", 0, "Who may attach: permission bits of the socket (default: 0660)",
      2},
     {"allow-uid", KEY_ALLOW_UID, "N", 0, "This user may attach, too; may be repeated", 2},
@@ -242,14 +244,16 @@ options_direct_io(struct options_parse *parse, const char *text)
 {
     struct options *options = parse->options;
 
-    if (strcmp(text, "try") == 0)
+    if (strcmp(text, "auto") == 0)
+        options->direct_io = OPTIONS_DIRECT_IO_AUTO;
+    else if (strcmp(text, "try") == 0)
         options->direct_io = OPTIONS_DIRECT_IO_TRY;
     else if (strcmp(text, "on") == 0)
         options->direct_io = OPTIONS_DIRECT_IO_ON;
     else if (strcmp(text, "off") == 0)
         options->direct_io = OPTIONS_DIRECT_IO_OFF;
     else
-        return options_misuse(parse, "--direct-io: '%s' is none of try, on, off", text);
+        return options_misuse(parse, "--direct-io: '%s' is none of auto, try, on, off", text);
     return 0;
 }
 

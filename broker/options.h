@@ -13,7 +13,12 @@ enum { OPTIONS_MAX_ALLOWED = 64 };
 #define OPTIONS_HISTORY_DEFAULT UINT64_MAX
 
 /* Data files past the page cache: not, where the file system can, or not without. */
-enum options_direct_io { OPTIONS_DIRECT_IO_OFF, OPTIONS_DIRECT_IO_TRY, OPTIONS_DIRECT_IO_ON };
+enum options_direct_io {
+    OPTIONS_DIRECT_IO_AUTO, /* where the page cache could hold no more than the broker's own cache does */
+    OPTIONS_DIRECT_IO_OFF,
+    OPTIONS_DIRECT_IO_TRY,
+    OPTIONS_DIRECT_IO_ON,
+};
 
 struct options {
     const char *path;    /* the data directory, as given */

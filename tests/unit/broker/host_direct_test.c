@@ -27,7 +27,8 @@ static int64_t
 answer_all(struct host_read *read, size_t most)
 {
     while (!read->done) {
-        ck_assert(host_direct_fits(read->offset, read->at, host_read_chunk(read)));
+        ck_assert_uint_eq(
+            (read->offset | (uintptr_t)read->at | host_read_chunk(read)) % read->range.unit, 0);
         size_t size = host_read_chunk(read) < most ? host_read_chunk(read) : most;
         if (read->offset >= FILE_SIZE)
             size = 0;
@@ -41,7 +42,7 @@ answer_all(struct host_read *read, size_t most)
 }
 
 static void
-range_is_read(uint64_t offset, size_t size, size_t most)
+range_is_read(uint32_t unit, uint64_t offset, size_t size, size_t most)
 {
     struct host_read read;
     size_t there = offset >= FILE_SIZE         ? 0
@@ -49,7 +50,7 @@ range_is_read(uint64_t offset, size_t size, size_t most)
                                                : size;
 
     memset(to, 0xee, sizeof to);
-    ck_assert_int_eq(host_read_init_direct(&read, 3, offset, to, size, 42), 0);
+    ck_assert_int_eq(host_read_init_direct(&read, 3, unit, offset, to, size, 42), 0);
     ck_assert_int_eq(answer_all(&read, most), (int64_t)there);
     ck_assert_uint_eq(read.tag, 42);
     ck_assert(there == 0 || memcmp(to, file + offset, there) == 0);
@@ -73,8 +74,10 @@ START_TEST(ranges_anywhere_arrive_whole_and_short_at_the_end)
 
     for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++)
         for (size_t j = 0; j < sizeof sizes / sizeof sizes[0]; j++) {
-            range_is_read(offsets[i], sizes[j], SIZE_MAX);
-            range_is_read(offsets[i], sizes[j], BLOCK);
+            range_is_read(BLOCK, offsets[i], sizes[j], SIZE_MAX);
+            range_is_read(BLOCK, offsets[i], sizes[j], BLOCK);
+            range_is_read(512, offsets[i], sizes[j], SIZE_MAX);
+            range_is_read(512, offsets[i], sizes[j], 1024);
         }
 }
 END_TEST
@@ -84,7 +87,7 @@ START_TEST(an_error_is_an_error_and_nothing_is_copied)
     struct host_read read;
 
     memset(to, 0xee, sizeof to);
-    ck_assert_int_eq(host_read_init_direct(&read, 3, 100, to, 50, 1), 0);
+    ck_assert_int_eq(host_read_init_direct(&read, 3, BLOCK, 100, to, 50, 1), 0);
     host_read_answer(&read, -EIO);
     ck_assert(read.done);
     ck_assert_int_eq(read.result, -EIO);
@@ -102,12 +105,16 @@ START_TEST(a_real_file_gives_the_same)
         int fd = openat(at, "file", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         ck_assert_int_eq(write(fd, file, sizeof file), sizeof file);
         int direct = openat(at, "file", O_RDONLY | O_DIRECT | O_CLOEXEC);
-        ck_assert_int_eq(host_direct_read(direct, 333, to, 2 * BLOCK), 2 * BLOCK);
-        ck_assert_mem_eq(to, file + 333, 2 * BLOCK);
-        ck_assert_int_eq(host_direct_read(direct, FILE_SIZE - 99, to, 200), 99);
-        ck_assert_mem_eq(to, file + FILE_SIZE - 99, 99);
-        ck_assert_int_eq(host_direct_read(direct, FILE_SIZE + 9999, to, 10), 0);
-        ck_assert_int_eq(host_direct_read(-1, 0, to, 10), -EBADF);
+        uint32_t least = host_direct_read_unit(at);
+        ck_assert(least == 512 || least == BLOCK);
+        for (uint32_t unit = least; unit <= BLOCK; unit *= 2) {
+            ck_assert_int_eq(host_direct_read(direct, unit, 333, to, 2 * BLOCK), 2 * BLOCK);
+            ck_assert_mem_eq(to, file + 333, 2 * BLOCK);
+            ck_assert_int_eq(host_direct_read(direct, unit, FILE_SIZE - 99, to, 200), 99);
+            ck_assert_mem_eq(to, file + FILE_SIZE - 99, 99);
+            ck_assert_int_eq(host_direct_read(direct, unit, FILE_SIZE + 9999, to, 10), 0);
+            ck_assert_int_eq(host_direct_read(-1, unit, 0, to, 10), -EBADF);
+        }
         close(direct);
         close(fd);
         unlinkat(at, "file", 0);

@@ -103,6 +103,18 @@ START_TEST(the_default_is_a_quarter_and_what_cannot_fit_is_refused_with_sizes)
 }
 END_TEST
 
+START_TEST(a_page_cache_that_holds_less_than_the_cache_is_of_no_use)
+{
+    const uint64_t mebi = 1 << 20, gibi = 1 << 30;
+    ck_assert(host_memory_caches_more(0, gibi)); /* nobody knows */
+    ck_assert(host_memory_caches_more(8 * gibi, 2 * gibi));
+    ck_assert(host_memory_caches_more(16 * gibi, 64 * mebi));
+    ck_assert(!host_memory_caches_more(8 * gibi, 5 * gibi));
+    ck_assert(!host_memory_caches_more(116 * mebi, 64 * mebi));
+    ck_assert(!host_memory_caches_more(20 * mebi, 2 * mebi));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -117,6 +129,7 @@ main(void)
     tcase_add_test(cases, version_1_is_found_among_other_controllers);
     tcase_add_test(cases, a_container_sees_its_own_group_at_the_top);
     tcase_add_test(cases, the_real_machine_has_some_memory);
+    tcase_add_test(cases, a_page_cache_that_holds_less_than_the_cache_is_of_no_use);
     tcase_add_test(cases, the_default_is_a_quarter_and_what_cannot_fit_is_refused_with_sizes);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

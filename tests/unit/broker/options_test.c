@@ -69,6 +69,8 @@ START_TEST(every_option_reaches_its_field)
     ck_assert_int_eq(options.huge_pages, MSHM_HUGE_PAGES_OFF);
     ck_assert_int_eq(options.direct_io, OPTIONS_DIRECT_IO_TRY);
     ck_assert_int_eq(options.ready_fd, 7);
+    ck_assert_int_eq(PARSE(&options, "--direct-io=auto", "/data"), OPTIONS_RUN);
+    ck_assert_int_eq(options.direct_io, OPTIONS_DIRECT_IO_AUTO);
 }
 END_TEST
 
