@@ -110,14 +110,21 @@ run_measure(const struct data_gather *gather, uint32_t first, struct data_range 
     return next - first;
 }
 
+/* Memory of a run: no device reads in larger units. */
+static uint64_t
+run_memory(const struct data_range *run)
+{
+    return mshm_align_up(run->size, MSHM_UNIT);
+}
+
 /* What finds no room is read when its page is packed. */
 static void
 run_add(struct data_gather *gather, const struct data_range *run)
 {
-    uint64_t size = mshm_align_up(run->size, data_read_unit(gather->data));
+    uint64_t size = run_memory(run);
     if (gather->run_count == GATHER_RUNS || gather->bytes + size > GATHER_BYTES)
         return;
-    uint8_t *bytes = aligned_alloc(MSHM_UNIT, mshm_align_up(size, MSHM_UNIT));
+    uint8_t *bytes = aligned_alloc(MSHM_UNIT, size);
     if (bytes == NULL)
         return;
     gather->bytes += size;
@@ -152,7 +159,7 @@ runs_read(struct data_gather *gather, uint32_t first)
             gather->runs[kept++] = run;
             continue;
         }
-        gather->bytes -= mshm_align_up(run.size, data_read_unit(gather->data));
+        gather->bytes -= run_memory(&run);
         free(run.bytes);
     }
     gather->run_count = kept;

@@ -44,6 +44,12 @@ liveness_not_looked_at@shm/include/mshm/store.h@s/return (AO_int_load_acquire(&s
 close_outside_a_section@libmace/database.c@s/if (mlib_section_enter(db) != MACE_OK)$/if (false)/@mace-broker fault_reentrance_test@^fault/reentrance$
 path_not_resolved@libmace/database.c@s/    \*out = realpath(path, NULL);/    *out = strdup(path);/@mace-broker proc_interface_test@^proc/interface$
 read_only_may_write@libmace/txn.c@s/if (db->options.read_only != 0)/if (db->options.read_only > 1)/@mace-broker proc_interface_test@^proc/interface$
+known_of_another_record@broker/pages_known.c@s/kept->location != location/kept->location == 0/@unit_broker_pager_test@^unit/broker/pager$
+head_of_another_page@broker/page_pack.c@s/record.pid != source->pid ||/false ||/@unit_broker_page_delta_test@^unit/broker/page_delta$
+chain_never_rewritten@broker/checkpoint.c@s/checkpoint->sealed || chained_due(core))/checkpoint->sealed || (0 \&\& chained_due(core)))/@unit_broker_checkpoint_test@^unit/broker/checkpoint$
+chain_rewritten_however_often@broker/pages.c@s,pages->installed / CHAINED_READS,pages->installed * 1000,@unit_broker_checkpoint_test@^unit/broker/checkpoint$
+rest_of_a_read_forgotten@broker/host_files.c@s/read->result = rest < 0 ? rest : (int64_t)done + rest;/read->result = rest < 0 ? rest : (int64_t)done;/@unit_broker_host_many_test@^unit/broker/host_many$
+cached_by_its_first_page@broker/host_many.c@s/for (uint64_t i = 0; i < pages; i++)/for (uint64_t i = 0; i < 1; i++)/@unit_broker_host_many_test@^unit/broker/host_many$
 drop_not_looked_at@libmace/bucket.c@s/if (dropped != 0 \&\&/if (dropped == 1 \&\&/@mace-broker proc_interface_test@^proc/interface$
 bucket_of_another@libmace/txn.c@s/if (bucket->mace != txn->mace)/if (bucket == NULL)/@mace-broker proc_interface_test@^proc/interface$
 committed_told_unknown@libmace/commit.c@s/case MSHM_OUTCOME_COMMITTED:/case 77:/@mace-broker proc_txn_test@^proc/txn$

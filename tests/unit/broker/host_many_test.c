@@ -122,6 +122,7 @@ START_TEST(the_page_cache_is_left_alone)
     ck_assert(host_many_cached(map, 0, CACHED * BLOCK));
     ck_assert(host_many_cached(map, CACHED * BLOCK - 1, 1));
     ck_assert(!host_many_cached(map, (BLOCKS - 1) * BLOCK, BLOCK));
+    ck_assert(!host_many_cached(map, (CACHED - 1) * BLOCK, 2 * BLOCK)); /* all or nothing */
     for (unsigned i = 0; i < READS; i++)
         read_set(i, (uint64_t)(BLOCKS - READS + i) * BLOCK, BLOCK);
     env.file_read_many(&files, reads, READS);
