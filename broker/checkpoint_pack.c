@@ -140,8 +140,8 @@ batch_gather(struct core *core, struct batch *batch)
         pages_source(core->pages, checkpoint->next++, source, &batch->freed[batch->count]);
         if (!batch->freed[batch->count])
             source->compression = compression_of(core, source);
-        if (source->location !=
-            0) /* a file that only the job opened would be opened for each read */
+        /* A file that only the job opened would be opened for each read. */
+        if (source->location != 0)
             (void)data_open(core->data, source->location, &file, NULL);
         batch->count++;
     }

@@ -72,14 +72,6 @@ records_wanted(const struct batch *batch)
     return false;
 }
 
-/* The first of its bytes, as if that were the record. */
-static data_location
-head_of(data_location location)
-{
-    return data_location_make(data_location_file(location), data_location_chain(location),
-                              data_location_offset(location), PAGE_HEAD);
-}
-
 static void
 older_want(struct batch *batch, const struct page_source *source, const data_location *older)
 {
@@ -95,9 +87,7 @@ records_fetch(struct batch *batch)
     for (uint32_t i = 0; i < batch->count; i++) {
         const struct page_source *source = &batch->sources[i];
         enum page_reads reads = reads_first(source, batch->freed[i]);
-        if (reads == PAGE_READS_HEAD)
-            gather_want(gather, head_of(source->location));
-        else if (reads != PAGE_READS_NOTHING)
+        if (reads != PAGE_READS_NOTHING)
             gather_want(gather, source->location);
         if (reads == PAGE_READS_CHAIN && source->known.location != 0)
             older_want(batch, source, source->known.older);

@@ -71,12 +71,11 @@ run_find(const struct data_gather *gather, uint32_t count, uint32_t file, uint64
     return low > 0 ? &gather->runs[low - 1] : NULL;
 }
 
-/* Where the first `size` bytes of the record stand in memory; NULL: nowhere. `count`: of the runs that are in order and have
- * been read. */
+/* Where the record stands in memory; NULL: nowhere. `count`: of the runs that are in order and have been read. */
 static const uint8_t *
-record_find(const struct data_gather *gather, uint32_t count, data_location location, uint32_t size)
+record_find(const struct data_gather *gather, uint32_t count, data_location location)
 {
-    uint64_t offset = data_location_offset(location);
+    uint64_t offset = data_location_offset(location), size = data_location_size(location);
     const struct data_range *run = run_find(gather, count, data_location_file(location), offset);
     if (run == NULL || run->number != data_location_file(location) ||
         offset + size > run->offset + run->size)
@@ -137,11 +136,9 @@ static void
 wanted_sort(struct data_gather *gather)
 {
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < gather->wanted_count; i++) {
-        data_location wanted = gather->wanted[i];
-        if (record_find(gather, gather->run_count, wanted, data_location_size(wanted)) == NULL)
-            gather->wanted[kept++] = wanted;
-    }
+    for (uint32_t i = 0; i < gather->wanted_count; i++)
+        if (record_find(gather, gather->run_count, gather->wanted[i]) == NULL)
+            gather->wanted[kept++] = gather->wanted[i];
     gather->wanted_count = kept;
     qsort(gather->wanted, kept, sizeof gather->wanted[0], locations_order);
 }
@@ -185,12 +182,12 @@ int
 gather_read(void *argument, data_location location, uint32_t offset, void *to, uint32_t size)
 {
     const struct data_gather *gather = argument;
+    const uint8_t *record = record_find(gather, gather->run_count, location);
+    if (record == NULL)
+        return data_read(gather->data, location, offset, to, size);
     uint32_t length = data_location_size(location);
     if (offset > length || size > length - offset)
         return MSHM_CORRUPT;
-    const uint8_t *record = record_find(gather, gather->run_count, location, offset + size);
-    if (record == NULL)
-        return data_read(gather->data, location, offset, to, size);
     memcpy(to, record + offset, size);
     return MSHM_OK;
 }

@@ -28,7 +28,7 @@ struct data_gather {
 void gather_init(struct data_gather *gather, struct data *data);
 /* Gives the memory back. */
 void gather_reset(struct data_gather *gather);
-/* The next fetch is to bring this record; one that is only to bring its beginning says so in the size. */
+/* The next fetch is to bring this record. */
 void gather_want(struct data_gather *gather, data_location location);
 /* Reads what is wanted, as far as there is memory for it. */
 void gather_fetch(struct data_gather *gather);

@@ -21,7 +21,7 @@ struct env_file {
     struct host_ahead ahead; /* of the reads that are started, not of those that are waited for */
     /* Of file_read_many, which opens them when it first meets the file. */
     bool met;
-    int past; /* with O_DIRECT; -1: none */
+    int past; /* with O_DIRECT, where `direct` is none; -1: none */
     void *map;
     char name[FILES_NAME]; /* of a data file */
 };
@@ -157,7 +157,7 @@ file_meet(const struct host_files *files, struct env_file *file)
     file->met = true;
     if (file->name[0] == '\0')
         return;
-    if (files->many != NULL && files->read_unit > 0)
+    if (file->direct < 0 && files->many != NULL && files->read_unit > 0)
         file->past = openat(files->directory, file->name,
                             O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_DIRECT);
     if (file->direct < 0)
@@ -206,10 +206,11 @@ files_read_many(void *context, struct env_read *reads, unsigned count)
         uint64_t places = read->offset | (uintptr_t)read->to | read->size;
         read->result = -EAGAIN;
         file_meet(files, read->file);
+        int past = read->file->direct >= 0 ? read->file->direct : read->file->past;
         if (host_many_cached(read->file->map, read->offset, read->size))
             read_finish(context, read);
-        else if (items != NULL && read->file->past >= 0 && places % files->read_unit == 0)
-            items[begun++] = (struct host_many_item){read->file->past, read};
+        else if (items != NULL && past >= 0 && places % files->read_unit == 0)
+            items[begun++] = (struct host_many_item){past, read};
     }
     if (begun > 0)
         host_many_run(files->many, items, begun);

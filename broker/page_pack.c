@@ -148,9 +148,8 @@ page_pack_reads(const struct page_source *source)
         data_location_chain(source->location) > DATA_CHAIN_MAX ||
         (older == DATA_CHAIN_MAX && both > DATA_MERGED_MAX))
         return older > 0 ? PAGE_READS_CHAIN : PAGE_READS_NEWEST;
-    if (older == 0)
-        return known ? PAGE_READS_NOTHING : PAGE_READS_HEAD;
-    bool merges = older == DATA_CHAIN_MAX || both <= DATA_MERGED_MAX + BESIDE + DATA_UNIT;
+    bool merges =
+        older == DATA_CHAIN_MAX || (older > 0 && both <= DATA_MERGED_MAX + BESIDE + DATA_UNIT);
     return merges || !known ? PAGE_READS_NEWEST : PAGE_READS_NOTHING;
 }
 
@@ -420,46 +419,15 @@ absent_merge(struct packing *packing, const uint8_t *newest, const struct page_l
     return status;
 }
 
-/* The head of a full record on which a delta is put. Its checksum is that of the whole record: whoever reads the page looks
- * at that, and if this head is damaged the page is, whatever the delta says. */
-static int
-head_read(struct packing *packing, struct page_known *known)
-{
-    const struct page_source *source = packing->source;
-    struct page_record record;
-    int status = packing->read(packing->read_argument, source->location, 0, &record, sizeof record);
-    if (status != MSHM_OK)
-        return status;
-    if (record.magic != PAGE_RECORD_MAGIC || record.version != PAGE_RECORD_VERSION ||
-        record.pid != source->pid || record.size != data_location_size(source->location) ||
-        record.kind != PAGE_RECORD_LEAF || record.cut > source->cut ||
-        record.frame_class >= MSHM_CLASSES)
-        return MSHM_OK; /* all of it is read, to say what is wrong */
-    *known = (struct page_known){
-        .location = source->location,
-        .birth = record.birth,
-        .cut = record.cut,
-        .bucket = record.bucket,
-        .frame_class = record.frame_class,
-    };
-    return MSHM_OK;
-}
-
 /* What the delta has to know of the newest record. *bytes: all of it, where it was read. */
 static int
 newest_find(struct packing *packing, struct page_record *newest, data_location *older,
             const uint8_t **bytes)
 {
     const struct page_source *source = packing->source;
-    struct page_known known = source->known;
-    enum page_reads reads = page_pack_reads(source);
-    int status = MSHM_OK;
-    if (reads == PAGE_READS_HEAD)
-        status = head_read(packing, &known);
-    if (status != MSHM_OK)
-        return status;
-    if (reads > PAGE_READS_HEAD || known.location == 0) {
-        status = record_read(packing, source->location, bytes);
+    const struct page_known *known = &source->known;
+    if (page_pack_reads(source) != PAGE_READS_NOTHING) {
+        int status = record_read(packing, source->location, bytes);
         if (status != MSHM_OK)
             return status;
         memcpy(newest, *bytes, sizeof *newest);
@@ -467,13 +435,13 @@ newest_find(struct packing *packing, struct page_record *newest, data_location *
         return MSHM_OK;
     }
     *newest = (struct page_record){
-        .birth = known.birth,
-        .cut = known.cut,
-        .bucket = known.bucket,
+        .birth = known->birth,
+        .cut = known->cut,
+        .bucket = known->bucket,
         .kind = data_location_older(source->location) > 0 ? PAGE_RECORD_DELTA : PAGE_RECORD_LEAF,
-        .frame_class = known.frame_class,
+        .frame_class = known->frame_class,
     };
-    memcpy(older, known.older, sizeof known.older);
+    memcpy(older, known->older, sizeof known->older);
     return MSHM_OK;
 }
 

@@ -131,11 +131,9 @@ enum { PAGE_PACK_MAX = 128 * 1024 };
 /* Before: what it will likely read. */
 enum page_reads {
     PAGE_READS_NOTHING,
-    PAGE_READS_HEAD,   /* PAGE_HEAD bytes of the newest record */
-    PAGE_READS_NEWEST, /* all of it */
+    PAGE_READS_NEWEST, /* the newest record; never a part of it, which no checksum covers */
     PAGE_READS_CHAIN,  /* and those below it */
 };
-enum { PAGE_HEAD = 2 * DATA_UNIT };
 enum page_reads page_pack_reads(const struct page_source *source);
 int page_pack(const struct page_source *source, const struct page_keep *keep,
               const struct page_place *place, page_read *read, void *read_argument, uint8_t *to,

@@ -45,7 +45,6 @@ close_outside_a_section@libmace/database.c@s/if (mlib_section_enter(db) != MACE_
 path_not_resolved@libmace/database.c@s/    \*out = realpath(path, NULL);/    *out = strdup(path);/@mace-broker proc_interface_test@^proc/interface$
 read_only_may_write@libmace/txn.c@s/if (db->options.read_only != 0)/if (db->options.read_only > 1)/@mace-broker proc_interface_test@^proc/interface$
 known_of_another_record@broker/pages_known.c@s/kept->location != location/kept->location == 0/@unit_broker_pager_test@^unit/broker/pager$
-head_of_another_page@broker/page_pack.c@s/record.pid != source->pid ||/false ||/@unit_broker_page_delta_test@^unit/broker/page_delta$
 chain_never_rewritten@broker/checkpoint.c@s/checkpoint->sealed || chained_due(core))/checkpoint->sealed || (0 \&\& chained_due(core)))/@unit_broker_checkpoint_test@^unit/broker/checkpoint$
 chain_rewritten_however_often@broker/pages.c@s,pages->installed / CHAINED_READS,pages->installed * 1000,@unit_broker_checkpoint_test@^unit/broker/checkpoint$
 rest_of_a_read_forgotten@broker/host_files.c@s/read->result = rest < 0 ? rest : (int64_t)done + rest;/read->result = rest < 0 ? rest : (int64_t)done;/@unit_broker_host_many_test@^unit/broker/host_many$
